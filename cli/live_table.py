@@ -1,0 +1,74 @@
+"""The table that grows while a job runs on a terminal."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from cli.screens import Event, failures_of, row_of, summary_of
+from fedloom.api.job import FederatedLearningJob
+
+_METRICS = 4
+
+
+class LiveTable:
+    """Rounds as rows; a row per round, redrawn a few times a second."""
+
+    def __init__(self, job: FederatedLearningJob) -> None:
+        self._console = Console()
+        self._job = job
+        self._rows: list[dict[str, Any]] = []
+        self._end: list[str] = []
+        self._live = Live(console=self._console, get_renderable=self._table, refresh_per_second=8)
+
+    def __enter__(self) -> LiveTable:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+        for line in self._end:
+            self._console.print(line, highlight=False, soft_wrap=True)
+
+    def show(self, event: Event) -> None:
+        if event["event"] == "finished":
+            self._end = summary_of(event)
+        elif event["event"] == "notice":
+            self._live.console.print(f"{event['reason']}: {event['message']}", highlight=False)
+        else:
+            self._rows.append(row_of(event))
+            for line in failures_of(event):
+                self._live.console.print(line, highlight=False)
+
+    def _table(self) -> Table:
+        spec = self._job.spec
+        algorithm = spec.algorithm.name if spec.algorithm else "fedavg"
+        title = (
+            f"{self._job.metadata.namespace}/{self._job.metadata.name}: "
+            f"{algorithm}, uplink {spec.compression.uplink.codec}"
+        )
+        table = Table(title=title, title_justify="left")
+        names = list(dict.fromkeys(name for row in self._rows for name in row["metrics"]))[
+            :_METRICS
+        ]
+        table.add_column("round", justify="right")
+        for name in names:
+            table.add_column(name, justify="right")
+        for name in ("clients", "up", "down", "time"):
+            table.add_column(name, justify="right")
+        visible = max(5, self._console.height - 8)
+        for row in self._rows[-visible:] if self._live.is_started else self._rows:
+            cells = [row["metrics"].get(name, "") for name in names]
+            table.add_row(
+                row["round"], *cells, row["clients"], row["up"], row["down"], row["seconds"]
+            )
+        return table

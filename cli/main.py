@@ -1,0 +1,127 @@
+"""`fedloom`: the commands and their options.
+
+Exit codes: 0 done, 1 failed or invalid, 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from fedloom import __version__
+from fedloom.errors import FedloomError, InvalidJobError
+
+_FILES = click.option(
+    "-f",
+    "--filename",
+    "files",
+    multiple=True,
+    required=True,
+    type=click.Path(path_type=Path),
+    help="A YAML file with the job's documents, or a folder of them; may be given again.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="fedloom")
+def commands() -> None:
+    """Federated learning as a job: the same YAML runs on this machine and on Kubernetes."""
+
+
+@commands.command()
+@_FILES
+@click.option(
+    "--state", type=click.Path(path_type=Path), help="State folder [.fedloom/NAMESPACE/JOB]."
+)
+@click.option("--parallel", type=click.IntRange(min=1), help="Clients at once [number of cores].")
+@click.option(
+    "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True
+)
+def run(files: tuple[Path, ...], state: Path | None, parallel: int | None, output: str) -> None:
+    """Run a job on this machine, going on where the state folder stands."""
+    from cli.run import run_job
+
+    sys.exit(run_job(files, state, parallel, output))
+
+
+@commands.command()
+@_FILES
+def validate(files: tuple[Path, ...]) -> None:
+    """Check the documents of a job; print every problem."""
+    from fedloom.api.documents import read_documents
+    from fedloom.api.validation import job_to_run
+
+    documents = read_documents(files)
+    job = job_to_run(documents)
+    click.echo(f"{job.metadata.namespace}/{job.metadata.name}: valid")
+    for name in documents.ignored:
+        click.echo(f"not read: {name}")
+
+
+@commands.command("compile")
+@_FILES
+@click.option("--engine", type=click.Choice(["local"]), default="local", show_default=True)
+@click.option("--round", "number", type=click.IntRange(min=0), default=1, show_default=True)
+def compile_(files: tuple[Path, ...], engine: str, number: int) -> None:
+    """Print what an engine would be given for one round."""
+    from cli.compile import compile_round
+
+    click.echo(compile_round(files, engine, number), nl=False)
+
+
+@commands.command()
+def crds() -> None:
+    """Print the CustomResourceDefinitions, ready for `kubectl apply -f -`."""
+    from fedloom.api.crd import crds as documents
+
+    from fedloom.api.documents import render_crd
+
+    click.echo("---\n".join(render_crd(document) for document in documents().values()), nl=False)
+
+
+@commands.command()
+@click.argument("state", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="The page [STATE/report.html]."
+)
+def report(state: Path, output: Path | None) -> None:
+    """Write one self-contained HTML page about the run in STATE."""
+    from cli.report import write_report
+
+    click.echo(write_report(state, output or state / "report.html"))
+
+
+def main() -> NoReturn:
+    """Entry point; turns errors into one message and an exit code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = commands.main(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except InvalidJobError as error:
+        for problem in error.problems:
+            click.echo(f"error: {problem}", err=True)
+        sys.exit(1)
+    except FedloomError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted: the same command goes on after the last committed round", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+
+
+def _interrupt(*_: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

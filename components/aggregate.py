@@ -1,0 +1,147 @@
+"""aggregate (cloud): stream the accepted updates of a round into the next global model.
+
+Updates are opened, checked against the model and folded block by block in the order of the clients'
+names, so the memory is one block per client and the result does not depend on who answered first. A
+client whose update is missing or wrong is named and left out; fewer than `min_clients` end the attempt.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from components.next_model import NextModel
+from components.request import Place, Request
+from components.update_file import Array, UpdateFile
+from fedloom.algorithms.aggregation.mean import weighted_mean
+from fedloom.algorithms.aggregation.weights import example_weights
+from fedloom.algorithms.layout import Layout, TensorSpec
+from fedloom.algorithms.optimizers.registry import server_optimizer
+from fedloom.artifacts.arrays import ArrayFile
+from fedloom.artifacts.artifact import Artifact
+from fedloom.errors import ArtifactError, JobError, UpdateError
+
+Failures = dict[str, dict[str, str]]
+
+
+@dataclass
+class Aggregated:
+    """What came of a round's updates.
+
+    Attributes:
+        reports: client -> its report, for every client whose update went into the model.
+        failures: client -> {`reason`, `message`} for every other client of the cohort.
+        model: the new global model; None when fewer than `min_clients` updates were good.
+        states: name -> state artifact of the server optimizer.
+    """
+
+    reports: dict[str, dict[str, Any]]
+    failures: Failures
+    model: Artifact | None = None
+    states: dict[str, Artifact] = field(default_factory=dict)
+
+
+def run(request: Request, place: Place, failures: Mapping[str, Mapping[str, str]]) -> Aggregated:
+    """Aggregate the round's updates.
+
+    `failures` are the clients that the engine already knows to have failed.
+    """
+    reports = _collect_reports(request, place, failures)
+    found = Aggregated(reports, _absent(request, reports, failures))
+    model = request.inputs["model"]
+    path = place.store.materialize(model["key"], place.work / "models", digest=model["digest"])
+    with ArrayFile(path) as base:
+        layout = {name: TensorSpec(info.shape, info.dtype) for name, info in base.tensors.items()}
+        while len(found.reports) >= request.settings["min_clients"]:
+            try:
+                _fold(request, place, base, layout, found)
+            except _BadClients as bad:
+                for client, (reason, message) in bad.clients.items():
+                    found.reports.pop(client)
+                    found.failures[client] = {"reason": reason, "message": message}
+            else:
+                break
+    return found
+
+
+class _BadClients(Exception):
+    """Clients found out while their updates were read: leave them out and fold again."""
+
+    def __init__(self, clients: Mapping[str, tuple[str, str]]) -> None:
+        super().__init__(", ".join(clients))
+        self.clients = clients
+
+
+def _collect_reports(
+    request: Request, place: Place, failures: Mapping[str, Mapping[str, str]]
+) -> dict[str, dict[str, Any]]:
+    reports = {}
+    for client, key in sorted(request.settings["reports"].items()):
+        if client not in failures and place.store.exists(key):
+            reports[client] = json.loads(place.store.get(key))
+    return reports
+
+
+def _absent(
+    request: Request, reports: Mapping[str, Any], failures: Mapping[str, Mapping[str, str]]
+) -> Failures:
+    unknown = {"reason": "NoUpdate", "message": "no update arrived before the round was closed"}
+    return {
+        client: dict(failures.get(client, unknown))
+        for client in request.settings["reports"]
+        if client not in reports
+    }
+
+
+def _fold(
+    request: Request, place: Place, base: ArrayFile, layout: Layout, found: Aggregated
+) -> None:
+    clients = sorted(found.reports)
+    with ExitStack() as stack:
+        sources = _open_updates(request, place, layout, found, stack)
+        weights = example_weights([found.reports[c]["num_examples"] for c in clients])
+        optimizer = server_optimizer(request.settings["algorithm"], request.settings["parameters"])
+        writer = stack.enter_context(NextModel(request, place, layout, optimizer))
+        for block in weighted_mean(sources, weights, layout):
+            if not np.isfinite(block.values).all():
+                raise _not_finite(clients, sources, block.name, block.start, block.values)
+            writer.step(base, block.name, block.start, block.values)
+        found.model, found.states = writer.store()
+
+
+def _open_updates(
+    request: Request, place: Place, layout: Layout, found: Aggregated, stack: ExitStack
+) -> list[UpdateFile]:
+    settings = request.settings
+    sources, bad = [], {}
+    for client in sorted(found.reports):
+        update = found.reports[client]["update"]
+        try:
+            path = place.store.materialize(
+                update["key"], place.work / "updates", digest=update["digest"]
+            )
+            source = UpdateFile(path, layout, settings["codec"], settings["codec_parameters"])
+            sources.append(stack.enter_context(source))
+        except (ArtifactError, UpdateError) as error:
+            bad[client] = (error.reason, error.message)
+    if bad:
+        raise _BadClients(bad)
+    return sources
+
+
+def _not_finite(
+    clients: Sequence[str], sources: Sequence[UpdateFile], name: str, start: int, mean: Array
+) -> Exception:
+    bad = {}
+    scratch = np.empty_like(mean)
+    for client, source in zip(clients, sources, strict=True):
+        if not np.isfinite(source.read(name, start, start + mean.size, scratch)).all():
+            bad[client] = ("NotFinite", f"tensor {name!r} of the update holds NaN or Inf")
+    if bad:
+        return _BadClients(bad)
+    return JobError("ModelNotFinite", f"tensor {name!r} of the mean overflows to NaN or Inf")

@@ -1,0 +1,157 @@
+"""commit (cloud): make a round done, or write down why its attempt failed.
+
+`result.json` is the one commit point of a round: it exists = the round is done. It is written last and
+made durable, after everything that it names.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from components.aggregate import Aggregated
+from components.request import Place, Request
+from fedloom.artifacts.artifact import Artifact
+
+
+def commit_round(
+    request: Request,
+    place: Place,
+    found: Aggregated,
+    evaluation: Mapping[str, float],
+    steps: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write result.json of a round whose model was made, and give it."""
+    assert found.model is not None
+    clients = _clients(found)
+    result = {
+        **_head(request),
+        "metrics": {**_train_metrics(found.reports), **evaluation},
+        "clients": clients,
+        "server": {"steps": dict(steps)},
+        "traffic": {
+            key: sum(client[key] or 0 for client in clients.values())
+            for key in ("uplink_bytes", "downlink_bytes")
+        },
+        "model": _named(place, found.model),
+        "state": {name: _named(place, state) for name, state in found.states.items()},
+    }
+    return _write(request.outputs["result"], place, result)
+
+
+def commit_initial(
+    request: Request, place: Place, model: Artifact, steps: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write result.json of round 0: a first model, no clients."""
+    result = {
+        **_head(request),
+        "metrics": {},
+        "clients": {},
+        "server": {"steps": dict(steps)},
+        "traffic": {"uplink_bytes": 0, "downlink_bytes": 0},
+        "model": _named(place, model),
+        "state": {},
+    }
+    return _write(request.outputs["result"], place, result)
+
+
+def record_failure(
+    request: Request, place: Place, reason: str, message: str, found: Aggregated | None
+) -> dict[str, Any]:
+    """Write down an attempt that gave no model: its reason and its clients' states."""
+    attempt = {
+        "round": request.round,
+        "attempt": request.attempt,
+        "finished": time.time(),
+        "reason": reason,
+        "message": message,
+        "clients": _clients(found) if found is not None else {},
+    }
+    return _write(request.outputs["attempt"], place, attempt)
+
+
+def too_few(request: Request, found: Aggregated) -> str:
+    """Say which clients were missing and why."""
+    failed = "; ".join(
+        f"{name}: {failure['reason']} ({failure['message']})"
+        for name, failure in sorted(found.failures.items())[:5]
+    )
+    more = f"; and {len(found.failures) - 5} more" if len(found.failures) > 5 else ""
+    return (
+        f"round {request.round} needs {request.settings['min_clients']} updates "
+        f"(spec.participation.minClients), got {len(found.reports)}. {failed}{more}"
+    )
+
+
+def _head(request: Request) -> dict[str, Any]:
+    started, finished = request.settings["started"], time.time()
+    return {
+        "job": dict(request.job),
+        "round": request.round,
+        "rounds": request.rounds,
+        "attempt": request.attempt,
+        "started": started,
+        "finished": finished,
+        "seconds": round(finished - started, 6),
+    }
+
+
+def _clients(found: Aggregated) -> dict[str, dict[str, Any]]:
+    clients: dict[str, dict[str, Any]] = {}
+    for name, report in found.reports.items():
+        clients[name] = {
+            "state": "Succeeded",
+            "reason": None,
+            "message": None,
+            "num_examples": report["num_examples"],
+            "num_steps": report["num_steps"],
+            "seconds": report["seconds"],
+            "uplink_bytes": report["uplink_bytes"],
+            "downlink_bytes": report["downlink_bytes"],
+            "metrics": report["metrics"],
+            "digest": report["update"]["digest"],
+            "node": report.get("node"),
+            "steps": report["steps"],
+        }
+    for name, failure in found.failures.items():
+        empty = dict.fromkeys(
+            (
+                "num_examples",
+                "num_steps",
+                "seconds",
+                "uplink_bytes",
+                "downlink_bytes",
+                "digest",
+                "node",
+            )
+        )
+        clients[name] = {"state": "Failed", **failure, **empty, "metrics": {}, "steps": {}}
+    return dict(sorted(clients.items()))
+
+
+def _train_metrics(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Average each metric over the clients that gave it, weighted by num_examples, as `train/<name>`."""
+    sums: dict[str, float] = {}
+    weights: dict[str, int] = {}
+    for _, report in sorted(reports.items()):
+        for name, value in report["metrics"].items():
+            sums[name] = sums.get(name, 0.0) + value * report["num_examples"]
+            weights[name] = weights.get(name, 0) + report["num_examples"]
+    return {f"train/{name}": sums[name] / weights[name] for name in sorted(sums)}
+
+
+def _named(place: Place, artifact: Artifact) -> dict[str, Any]:
+    return {
+        "key": artifact.key,
+        "uri": place.store.uri_of(artifact.key),
+        "digest": artifact.digest,
+        "size_bytes": artifact.size_bytes,
+    }
+
+
+def _write(key: str, place: Place, document: dict[str, Any]) -> dict[str, Any]:
+    data = json.dumps(document, sort_keys=True, allow_nan=False).encode()
+    place.store.put(key, data, replace=True, durable=True)
+    return document

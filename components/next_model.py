@@ -1,0 +1,103 @@
+"""The next global model and the server optimizer's state, written block by block beside the old ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from components.request import Place, Request
+from components.update_file import Array
+from fedloom.algorithms.layout import Layout, TensorSpec, accumulator_dtype
+from fedloom.algorithms.optimizers.casting import to_dtype
+from fedloom.algorithms.optimizers.protocol import ServerOptimizer
+from fedloom.artifacts.arrays import ArrayFile, ArrayFileWriter
+from fedloom.artifacts.artifact import Artifact
+
+
+class NextModel:
+    """Output of one aggregation; a context that leaves no scratch file behind."""
+
+    def __init__(
+        self, request: Request, place: Place, layout: Layout, optimizer: ServerOptimizer
+    ) -> None:
+        self._request = request
+        self._place = place
+        self._layout = layout
+        self._optimizer = optimizer
+        self._stack = ExitStack()
+        place.work.mkdir(parents=True, exist_ok=True)
+        self._model = self._writer("model", layout)
+        slots = {
+            f"{slot}/{name}": TensorSpec(spec.shape, accumulator_dtype(spec.dtype))
+            for slot in optimizer.slots
+            for name, spec in layout.items()
+        }
+        self._state = self._writer("server-optimizer", slots) if slots else None
+        before = request.inputs.get("server-optimizer")
+        self._before = self._open_state(before) if before and slots else None
+
+    def step(self, base: ArrayFile, name: str, start: int, delta: Array) -> None:
+        """Apply the server optimizer to one block and write what comes out."""
+        spec = self._layout[name]
+        old: Array = np.empty(delta.size, spec.dtype)
+        base.read_into(name, start, old)
+        slots = {slot: self._slot(slot, name, start, delta) for slot in self._optimizer.slots}
+        new, after = self._optimizer.apply(
+            old.astype(delta.dtype, copy=False), delta, slots, self._request.round
+        )
+        self._model.write(name, start, to_dtype(new, spec.dtype))
+        for slot, values in after.items():
+            assert self._state is not None
+            self._state.write(f"{slot}/{name}", start, values)
+
+    def store(self) -> tuple[Artifact, dict[str, Artifact]]:
+        """Close the files and hand them to the store.
+
+        Until result.json names its digest a model is a draft: a later attempt may replace it.
+        """
+        outputs = {"model": self._model} | (
+            {"server-optimizer": self._state} if self._state is not None else {}
+        )
+        stored = {}
+        for name, writer in outputs.items():
+            writer.close()
+            key = self._request.outputs[name]
+            stored[name] = self._place.store.put_file(key, self._path(name), replace=True)
+        return stored.pop("model"), stored
+
+    def __enter__(self) -> NextModel:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+        for name in ("model", "server-optimizer"):
+            self._path(name).unlink(missing_ok=True)
+
+    def _path(self, name: str) -> Path:
+        return self._place.work / f"next-{name}.safetensors"
+
+    def _writer(self, name: str, layout: Layout) -> ArrayFileWriter:
+        shapes = {key: (spec.dtype, spec.shape) for key, spec in layout.items()}
+        return self._stack.enter_context(ArrayFileWriter(self._path(name), shapes))
+
+    def _open_state(self, before: Mapping[str, Any]) -> ArrayFile:
+        path = self._place.store.materialize(
+            before["key"], self._place.work / "states", digest=before["digest"]
+        )
+        return self._stack.enter_context(ArrayFile(path))
+
+    def _slot(self, slot: str, name: str, start: int, delta: Array) -> Array:
+        values = np.zeros_like(delta)
+        if self._before is not None:
+            self._before.read_into(f"{slot}/{name}", start, values)
+        return values

@@ -1,0 +1,119 @@
+"""The steps of one node in order: a client's train and compress, the server's aggregate to commit.
+
+An engine that runs steps as containers lets its workflow do this; the embedded engine's workers do it here,
+handing values over in memory.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from components import aggregate, commit, compress, evaluate, initialize, train
+from components.edge_state import EdgeState
+from components.request import Place, Request
+from components.user_code import UserCode
+from fedloom.errors import FedloomError, JobError, UpdateError
+
+Requests = Mapping[str, Request]
+
+
+class Clock:
+    """Start and end of each step, unix seconds."""
+
+    def __init__(self) -> None:
+        self.steps: dict[str, list[float]] = {}
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        started = time.time()
+        try:
+            yield
+        finally:
+            self.steps[name] = [started, time.time()]
+
+
+def run_client(requests: Requests, place: Place, code: UserCode) -> None:
+    """Train and compress one client; its report is in the store when this returns.
+
+    Raises UpdateError or another FedloomError; then no report is written and the server will not
+    find an update.
+    """
+    clock = Clock()
+    training, compression = requests["train"], requests["compress"]
+    assert training.client is not None
+    state = EdgeState(place.edge / training.client)
+    with clock.step("train"):
+        folder = state.begin(training.settings["accepted"])
+        outcome = train.run(training, place, code, folder)
+    with clock.step("compress"):
+        model = training.inputs["model"]
+        path = place.store.materialize(model["key"], place.work / "models", digest=model["digest"])
+        report = compress.run(compression, place, outcome, code.model(path))
+    state.finish(report["update"]["digest"])
+    report["steps"] = clock.steps
+    report["seconds"] = round(clock.steps["compress"][1] - clock.steps["train"][0], 6)
+    compress.write_report(compression, place, report)
+
+
+def run_server(
+    requests: Requests, place: Place, code: UserCode, failures: Mapping[str, Mapping[str, str]]
+) -> None:
+    """Aggregate, evaluate where the plan says so, and commit the round.
+
+    Raises JobError when the attempt gave no model, after writing down why.
+    """
+    clock, found = Clock(), None
+    end = requests["commit"]
+    try:
+        with clock.step("aggregate"):
+            found = aggregate.run(requests["aggregate"], place, failures)
+        if found.model is None:
+            raise JobError("TooFewClients", commit.too_few(requests["aggregate"], found))
+        metrics: Mapping[str, float] = {}
+        if "evaluate" in requests:
+            with clock.step("evaluate"):
+                model = {"key": found.model.key, "digest": found.model.digest}
+                metrics = evaluate.run(requests["evaluate"], place, code, model)
+        commit.commit_round(end, place, found, metrics, clock.steps)
+    except JobError as error:
+        _record(end, place, error, found)
+        raise
+
+
+def run_initial(requests: Requests, place: Place, code: UserCode) -> None:
+    """Make and commit round 0. Raises JobError after writing down why."""
+    clock = Clock()
+    end = requests["commit"]
+    try:
+        with clock.step("initialize"):
+            model = initialize.run(requests["initialize"], place, code)
+        commit.commit_initial(end, place, model, clock.steps)
+    except JobError as error:
+        _record(end, place, error, None)
+        raise
+
+
+def _record(
+    end: Request, place: Place, failure: JobError, found: aggregate.Aggregated | None
+) -> None:
+    """Write a failure down if the store still takes anything: the failure itself is the news."""
+    try:
+        commit.record_failure(end, place, failure.reason, failure.message, found)
+    except FedloomError as error:
+        print(f"fedloom: the failure could not be recorded: {error}", flush=True)
+
+
+def run_group(
+    requests: Requests, place: Place, code: UserCode, failures: Mapping[str, Mapping[str, str]]
+) -> None:
+    """Run the steps of one group of a plan, whichever it is."""
+    if "train" in requests:
+        run_client(requests, place, code)
+    elif "initialize" in requests:
+        run_initial(requests, place, code)
+    elif "aggregate" in requests:
+        run_server(requests, place, code, failures)
+    else:
+        raise UpdateError("UnknownGroup", f"no sequence for the steps {', '.join(requests)}")

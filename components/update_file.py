@@ -1,0 +1,145 @@
+"""The compressed update as a safetensors file: written on the edge, read block by block in the cloud.
+
+A tensor `w` of the model becomes the parts of its codec, named `w:<part>`; the header's metadata says which
+codec each tensor went through. Integer and boolean tensors, and float64 (where a model keeps it, it is
+for a reason), are sent as they are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from fedloom.algorithms.compression.protocol import Codec
+from fedloom.algorithms.compression.registry import codec as make_codec
+from fedloom.algorithms.layout import Layout, TensorSpec, accumulator_dtype
+from fedloom.artifacts.arrays import ArrayFile, dump_arrays
+from fedloom.errors import CorruptArtifactError, UpdateError
+
+Array = np.ndarray[Any, Any]
+METADATA_KEY = "fedloom.update"
+
+
+def delta_of(new: Mapping[str, Array], old: Mapping[str, Array]) -> dict[str, Array]:
+    """Subtract in the accumulator dtype: float32 for float16/32, float64 for the rest."""
+    deltas = {}
+    for name, array in new.items():
+        dtype = accumulator_dtype(array.dtype)
+        deltas[name] = array.astype(dtype, copy=False) - old[name].astype(dtype, copy=False)
+    return deltas
+
+
+def write_update(
+    deltas: Mapping[str, Array], codec: str, parameters: Mapping[str, Any], rng: np.random.Generator
+) -> bytes:
+    """Encode every delta and give the bytes of the update file. Sorted by name: the same draws each time."""
+    chosen, plain = make_codec(codec, parameters), make_codec("none", {})
+    parts: dict[str, Array] = {}
+    codecs: dict[str, str] = {}
+    for name in sorted(deltas):
+        used = chosen if is_compressible(deltas[name].dtype) else plain
+        codecs[name] = used.name
+        for part, values in used.encode(deltas[name].reshape(-1), rng).items():
+            parts[f"{name}:{part}"] = values
+    description = {"codec": codec, "parameters": dict(parameters), "tensors": codecs}
+    return dump_arrays(parts, {METADATA_KEY: json.dumps(description, sort_keys=True)})
+
+
+def is_compressible(delta_dtype: np.dtype[Any]) -> bool:
+    return delta_dtype == np.float32
+
+
+class UpdateFile:
+    """A verified update file as an `UpdateSource`: elements of the decoded delta on demand.
+
+    Raises UpdateError("MalformedUpdate") on opening when the file is not the update of a model with
+    this layout through this codec.
+    """
+
+    def __init__(
+        self, path: Path, layout: Layout, codec: str, parameters: Mapping[str, Any]
+    ) -> None:
+        try:
+            self._file = ArrayFile(path)
+        except CorruptArtifactError as error:
+            raise UpdateError("MalformedUpdate", error.message) from error
+        self._layout = layout
+        self._codec = make_codec(codec, parameters)
+        self._plain = make_codec("none", {})
+        try:
+            self._check(codec)
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, name: str, start: int, stop: int, scratch: Array) -> Array:
+        """Decode elements [start, stop) of the flattened delta of `name` into `scratch`."""
+        out = scratch[: stop - start]
+        spec = self._layout[name]
+        parts = _Parts(self._file, name)
+        self._codec_of(spec).decode(parts, _size(spec), start, stop, out)
+        return out
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> UpdateFile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _codec_of(self, spec: TensorSpec) -> Codec:
+        return self._codec if is_compressible(accumulator_dtype(spec.dtype)) else self._plain
+
+    def _check(self, codec: str) -> None:
+        try:
+            description = json.loads(self._file.metadata.get(METADATA_KEY, ""))
+            claimed = description["codec"]
+        except (ValueError, KeyError, TypeError):
+            raise UpdateError(
+                "MalformedUpdate", "the file does not say how it was encoded"
+            ) from None
+        if claimed != codec:
+            raise UpdateError("MalformedUpdate", f"codec: got {claimed!r}, expected {codec!r}")
+        found: dict[str, dict[str, TensorSpec]] = {name: {} for name in self._layout}
+        for key, info in self._file.tensors.items():
+            name, _, part = key.rpartition(":")
+            if name not in found:
+                raise UpdateError(
+                    "MalformedUpdate", f"tensor {key!r} belongs to no tensor of the model"
+                )
+            found[name][part] = TensorSpec(tuple(info.shape), info.dtype)
+        for name, spec in self._layout.items():
+            self._codec_of(spec).check(found[name], _size(spec))
+
+
+class _Parts:
+    """The parts of one tensor, read from the file on demand."""
+
+    def __init__(self, file: ArrayFile, name: str) -> None:
+        self._file = file
+        self._name = name
+
+    def read(self, part: str, start: int, stop: int) -> Array:
+        key = f"{self._name}:{part}"
+        out = np.empty(stop - start, self._file.tensors[key].dtype)
+        self._file.read_into(key, start, out)
+        return out
+
+
+def _size(spec: TensorSpec) -> int:
+    size = 1
+    for dimension in spec.shape:
+        size *= dimension
+    return size

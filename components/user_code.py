@@ -1,0 +1,248 @@
+"""Run the user's side of initialize, train and evaluate: a warm class or any program, same outcome.
+
+Which of the two a template is, is decided by looking at it: `python script.py` whose script calls
+`fedloom.main` is a class and stays warm in this process; everything else is a program and runs as a
+child process with the FEDLOOM_* variables.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import tempfile
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components import program
+from components.request import Place, Request
+from components.trainers import Trainers, apply_environment
+from fedloom.artifacts.arrays import load_arrays
+from fedloom.errors import ArtifactError, FedloomError, UpdateError
+from fedloom.training import script
+from fedloom.training.environment import TaskEnvironment
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the user's code gave back: `arrays` of initialize and train, counts of train and evaluate."""
+
+    arrays: Arrays | None
+    num_examples: int = 0
+    num_steps: int | None = None
+    metrics: Mapping[str, float] | None = None
+
+
+class UserCode:
+    """The user's code of one process: warm classes and child programs."""
+
+    def __init__(self) -> None:
+        self._trainers = Trainers()
+        self._applied: dict[str, str | None] = {}
+        self._models: dict[str, Arrays] = {}
+
+    def perform(
+        self, request: Request, place: Place, state: Path, model_file: Path | None
+    ) -> Outcome:
+        """Do the request's task.
+
+        `state` is the client's state folder; `model_file` the verified global model, None for
+        initialize. Raises UpdateError("ScriptFailed" | "NoUpdate" | "MalformedUpdate") with what
+        the code did wrong.
+        """
+        settings = request.settings
+        command = [*settings["command"], *settings["args"]]
+        found = class_script(tuple(command), place.base)
+        environment = task_environment(request, place, state, model_file)
+        if found is None:
+            return self._run_program(command, environment, request, place)
+        path, arguments = found
+        variables = {**settings["environment"], **environment.variables()}
+        apply_environment(variables, self._applied)
+        try:
+            return self._call(environment, path, arguments)
+        except FedloomError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise UpdateError("ScriptFailed", _describe(error, path)) from error
+
+    def _call(
+        self, environment: TaskEnvironment, path: Path, arguments: tuple[str, ...]
+    ) -> Outcome:
+        if environment.task == "initialize":
+            trainer = self._trainers.class_of(environment.client, path, arguments)
+            return Outcome(arrays=_as_arrays(script.initialize(trainer, environment.seed)))
+        assert environment.model is not None
+        client = script.client_of(environment)
+        instance = self._trainers.instance_of(client, path, arguments)
+        model = {name: array.copy() for name, array in self.model(environment.model).items()}
+        given = script.call(instance, environment.task, model, script.round_of(environment))
+        arrays = _as_arrays(given.model) if environment.task == "train" else None
+        steps = given.num_steps if environment.task == "train" else None
+        return checked_outcome(arrays, given.num_examples, steps, given.metrics)
+
+    def model(self, path: Path) -> Arrays:
+        """Load a verified model file, once for all clients of this process."""
+        key = str(path)
+        if key not in self._models:
+            self._models.clear()
+            self._models[key] = load_arrays(path)[0]
+        return self._models[key]
+
+    def _run_program(
+        self,
+        command: list[str],
+        environment: TaskEnvironment,
+        request: Request,
+        place: Place,
+    ) -> Outcome:
+        variables = {**os.environ, **request.settings["environment"], **environment.variables()}
+        search = os.pathsep.join(filter(None, (variables.get("PATH"), str(place.base))))
+        log = place.logs / f"{request.client or 'server'}.log"
+        for path in (environment.update, environment.result):
+            if path is not None:
+                path.unlink(missing_ok=True)
+        program.run_program(program.resolve(command, search), variables, place.base, log)
+        return _read_outcome(environment)
+
+
+def task_environment(
+    request: Request, place: Place, state: Path, model_file: Path | None
+) -> TaskEnvironment:
+    settings = request.settings
+    task = settings["task"]
+    work = place.work / f"{task}-{request.client or 'server'}"
+    work.mkdir(parents=True, exist_ok=True)
+    return TaskEnvironment(
+        task=task,
+        round=request.round,
+        rounds=request.rounds,
+        client=request.client or "evaluation",
+        seed=settings["seed"],
+        client_seed=settings["client_seed"],
+        model=model_file,
+        update=work / "update.safetensors" if task != "evaluate" else None,
+        result=work / "result.json" if task != "initialize" else None,
+        hyperparameters=settings["hyperparameters"],
+        state=state,
+        dataset=settings["dataset"],
+    )
+
+
+@cache
+def class_script(command: tuple[str, ...], base: Path) -> tuple[Path, tuple[str, ...]] | None:
+    """Give (script, arguments) if the command is `python [-flags] script.py` with a training class."""
+    if not command or not Path(command[0]).name.startswith("python"):
+        return None
+    rest = list(command[1:])
+    while rest and rest[0].startswith("-"):
+        if rest[0] in ("-c", "-m"):
+            return None
+        rest.pop(0)
+    if not rest or not rest[0].endswith(".py"):
+        return None
+    path = base / rest[0]
+    try:
+        source = path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+    return (path, tuple(rest[1:])) if script.calls_main(source) else None
+
+
+def fresh_folder(parent: Path) -> Path:
+    """Make an empty scratch folder that vanishes with the work folder."""
+    parent.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(dir=parent))
+
+
+def checked_outcome(arrays: Arrays | None, examples: Any, steps: Any, metrics: Any) -> Outcome:
+    """Check the counts and metrics that user code gave. Raises UpdateError("BadResult")."""
+    if isinstance(examples, bool) or not isinstance(
+        examples, (int, float, np.integer, np.floating)
+    ):
+        raise _bad("num_examples", examples, "a positive integer")
+    if not math.isfinite(examples) or examples <= 0 or examples != int(examples):
+        raise _bad("num_examples", examples, "a positive integer")
+    if steps is not None and (
+        isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 0
+    ):
+        raise _bad("num_steps", steps, "an integer >= 0 or nothing")
+    if not isinstance(metrics, Mapping):
+        raise _bad("metrics", metrics, "an object of numbers by name")
+    numbers: dict[str, float] = {}
+    for name, value in metrics.items():
+        try:
+            numbers[str(name)] = float(value)
+        except (TypeError, ValueError):
+            raise _bad(f"metrics.{name}", value, "a number") from None
+    return Outcome(arrays, int(examples), None if steps is None else int(steps), numbers)
+
+
+def _bad(field: str, got: object, expected: str) -> UpdateError:
+    return UpdateError("BadResult", f"{field}: got {got!r}, expected {expected}")
+
+
+def _read_outcome(environment: TaskEnvironment) -> Outcome:
+    arrays = None
+    if environment.update is not None:
+        if not environment.update.exists():
+            raise UpdateError(
+                "NoUpdate", "the program ended with exit code 0 but wrote no FEDLOOM_UPDATE"
+            )
+        try:
+            arrays, _ = load_arrays(environment.update)
+        except ArtifactError as error:
+            raise UpdateError("MalformedUpdate", f"FEDLOOM_UPDATE: {error.message}") from error
+    if environment.result is None:
+        return Outcome(arrays)
+    try:
+        result = json.loads(environment.result.read_bytes())
+    except FileNotFoundError:
+        raise UpdateError(
+            "NoUpdate", "the program ended with exit code 0 but wrote no FEDLOOM_RESULT"
+        ) from None
+    except ValueError as error:
+        raise UpdateError("BadResult", f"FEDLOOM_RESULT is not JSON: {error}") from error
+    if not isinstance(result, dict) or "num_examples" not in result:
+        raise _bad("FEDLOOM_RESULT", result, 'an object like {"num_examples": 120, "metrics": {}}')
+    return checked_outcome(
+        arrays, result["num_examples"], result.get("num_steps"), result.get("metrics", {})
+    )
+
+
+def _as_arrays(model: Any) -> Arrays:
+    if not isinstance(model, Mapping):
+        raise UpdateError(
+            "MalformedUpdate", f"model: got {type(model).__name__}, expected a dict of arrays"
+        )
+    arrays: Arrays = {}
+    for name, value in model.items():
+        array = np.asarray(value)
+        if array.dtype == object:
+            raise UpdateError(
+                "MalformedUpdate", f"tensor {name!r}: got {type(value).__name__}, expected an array"
+            )
+        arrays[str(name)] = array
+    return arrays
+
+
+def _describe(error: BaseException, path: Path) -> str:
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+    if isinstance(error, SyntaxError):
+        return f"{path.name} line {error.lineno}: {error.msg}"
+    where = f"{path.name} line {frames[-1].lineno}: " if frames else f"{path.name}: "
+    return f"{where}{type(error).__name__}: {error}"
+
+
+def clear(folder: Path) -> None:
+    """Remove a scratch folder and what is in it."""
+    shutil.rmtree(folder, ignore_errors=True)

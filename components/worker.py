@@ -1,0 +1,99 @@
+"""A warm worker of the embedded engine: `python -I -m components.worker --channel FD`.
+
+It reads one JSON object per line from the channel, runs the group of steps that it names, and answers
+with one line. Scripts stay loaded between rounds. Whatever a script prints goes to its client's log,
+never into the channel. The worker ends with its parent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from components.connection import connect
+from components.program import die_with_parent, tail_of
+from components.request import Place, Request
+from components.sequence import run_group
+from components.user_code import UserCode
+from fedloom.errors import FedloomError, JobError
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="components.worker", description=__doc__)
+    parser.add_argument("--channel", type=int, required=True, help="file descriptor of the socket")
+    channel = socket.socket(fileno=parser.parse_args().channel)
+    die_with_parent()
+    sys.path.extend(
+        filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    )  # -I left it out
+    serve(channel)
+
+
+def serve(channel: socket.socket) -> None:
+    """Answer requests until the other end closes."""
+    lines = channel.makefile("rwb")
+    settings = json.loads(lines.readline())
+    place = _place(settings)
+    os.chdir(place.base)
+    code = UserCode()
+    output = _Output(place.logs)
+    for line in lines:
+        message = json.loads(line)
+        answer = _answer(message, place, code, output)
+        lines.write(json.dumps(answer).encode() + b"\n")
+        lines.flush()
+
+
+def _place(settings: Mapping[str, Any]) -> Place:
+    folders = [Path(settings[name]) for name in ("work", "edge", "base", "logs")]
+    return Place(connect(settings), *folders)
+
+
+def _answer(
+    message: Mapping[str, Any], place: Place, code: UserCode, output: _Output
+) -> dict[str, Any]:
+    tasks = message["tasks"]
+    requests = {task["step"]: Request.of(message["plan"], task) for task in tasks}
+    log, start = output.redirect(tasks[0]["client"] or "server")
+    answer: dict[str, Any] = {"id": message["id"], "state": "Succeeded"}
+    try:
+        run_group(requests, place, code, message["failures"])
+    except FedloomError as error:
+        reason = error.reason if isinstance(error, JobError) else type(error).__name__
+        text = error.message if isinstance(error, JobError) else str(error)
+        answer |= {"state": "Failed", "reason": reason.removesuffix("Error"), "message": text}
+    except MemoryError:
+        answer |= {
+            "state": "Failed",
+            "reason": "OutOfMemory",
+            "message": f"no memory left{tail_of(log, start)}",
+        }
+    sys.stdout.flush()
+    return answer
+
+
+class _Output:
+    """Where standard output and error of this process go: the log of the client at hand."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._open: dict[str, int] = {}
+
+    def redirect(self, client: str) -> tuple[Path, int]:
+        path = self._folder / f"{client}.log"
+        if client not in self._open:
+            self._open[client] = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        for standard in (1, 2):
+            os.dup2(self._open[client], standard)
+        return path, os.fstat(1).st_size
+
+
+if __name__ == "__main__":
+    main()

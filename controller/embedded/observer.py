@@ -1,0 +1,98 @@
+"""Observe an embedded job: committed rounds from the store, the running attempt from the engine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from controller.observed import Observed
+from fedloom.artifacts import layout
+from fedloom.artifacts.store import Store
+from fedloom.errors import ArtifactError, ArtifactNotFoundError
+from pipelines.engine import Engine, RunPhase
+
+
+class Observer:
+    """Keeps up with the store: each result is read once, when its round has been committed."""
+
+    def __init__(self, store: Store, engine: Engine) -> None:
+        self._store = store
+        self._engine = engine
+        self.results: list[Mapping[str, Any]] = []
+        self._metrics: list[Mapping[str, float]] = []
+        self._accepted: dict[str, str] = {}
+        self._traffic = {"uplink_bytes": 0, "downlink_bytes": 0}
+        self._failures: list[tuple[str, str]] = []
+        self._seen: tuple[int, int] | None = None
+
+    def recover(self) -> None:
+        """Find the last committed round and drop what was begun after it.
+
+        A round whose model is not whole any more (a disk that lost power) is not taken for
+        committed: it and everything after it is run again.
+        """
+        while (result := self._read_result(len(self.results))) is not None:
+            self._append(result)
+        whole = len(self.results)
+        while whole and not self._is_whole(self.results[whole - 1]):
+            whole -= 1
+        for number in range(whole, len(self.results) + 1):
+            self._store.delete(layout.round_folder(number))
+        kept, self.results = self.results[:whole], []
+        self._forget()
+        for result in kept:
+            self._append(result)
+
+    def observe(self) -> Observed:
+        """Look at the engine, and at the store where the engine says that a run has ended."""
+        run = self._engine.status()
+        if run is not None and (run.round, run.attempt) != self._seen:
+            if run.phase is RunPhase.SUCCEEDED:
+                self._seen = (run.round, run.attempt)
+                result = self._read_result(run.round)
+                if result is None:
+                    raise ArtifactNotFoundError(layout.result_key(run.round))
+                self._append(result)
+            elif run.phase is RunPhase.FAILED:
+                self._seen = (run.round, run.attempt)
+                self._failures.append((run.reason, run.message))
+        return Observed(
+            last=self.results[-1] if self.results else None,
+            metrics=self._metrics,
+            accepted=self._accepted,
+            uplink_bytes=self._traffic["uplink_bytes"],
+            downlink_bytes=self._traffic["downlink_bytes"],
+            run=run if run is not None and run.round == len(self.results) else None,
+            failed_attempts=len(self._failures),
+            failure=self._failures[-1] if self._failures else ("", ""),
+        )
+
+    def _append(self, result: Mapping[str, Any]) -> None:
+        self.results.append(result)
+        self._metrics.append(result["metrics"])
+        self._failures = []
+        for name, client in result["clients"].items():
+            if client["state"] == "Succeeded":
+                self._accepted[name] = client["digest"]
+        for key in self._traffic:
+            self._traffic[key] += result["traffic"][key]
+
+    def _forget(self) -> None:
+        self._metrics, self._accepted, self._failures = [], {}, []
+        self._traffic = dict.fromkeys(self._traffic, 0)
+
+    def _read_result(self, number: int) -> Mapping[str, Any] | None:
+        try:
+            result: Mapping[str, Any] = json.loads(self._store.get(layout.result_key(number)))
+        except (ArtifactNotFoundError, ValueError):
+            return None
+        return result
+
+    def _is_whole(self, result: Mapping[str, Any]) -> bool:
+        try:
+            for artifact in (result["model"], *result["state"].values()):
+                self._store.get(artifact["key"], digest=artifact["digest"])
+        except ArtifactError:
+            return False
+        return True

@@ -1,0 +1,98 @@
+"""What must be right on this machine before an embedded run writes anything."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from fedloom.api.clients import clients_of
+from fedloom.api.dataset import Dataset
+from fedloom.api.job import FederatedLearningJob
+from fedloom.api.model import Model
+from fedloom.api.pod import PodTemplate
+from fedloom.errors import InvalidJobError, Problem
+
+
+def check_machine(
+    job: FederatedLearningJob,
+    datasets: Mapping[str, Dataset],
+    models: Mapping[str, Model],
+    base: Path,
+) -> dict[str, float]:
+    """Check that data, models and commands are there; give each client's data size in bytes.
+
+    Raises InvalidJobError with every problem.
+    """
+    problems: list[Problem] = []
+    sizes: dict[str, float] = {}
+    for client in clients_of(job):
+        field = f"spec.trainingWorkers[{client.index}]"
+        problems += _command_problems(client.worker.template, f"{field}.template")
+        size, found = _data_size(datasets[client.dataset], base, f"{field}.dataset.name")
+        problems += found
+        sizes[client.name] = size
+    evaluation = job.spec.evaluation
+    if evaluation is not None:
+        dataset = datasets[evaluation.dataset.name]
+        problems += _data_size(dataset, base, "spec.evaluation.dataset.name")[1]
+        if evaluation.template is not None:
+            problems += _command_problems(evaluation.template, "spec.evaluation.template")
+    if job.spec.pretrained_model is not None:
+        problems += _pretrained_problems(models[job.spec.pretrained_model.name], base)
+    if problems:
+        raise InvalidJobError(dict.fromkeys(problems))
+    return sizes
+
+
+def _command_problems(template: PodTemplate, field: str) -> list[Problem]:
+    where = f"{field}.spec.containers[0].command"
+    if not template.command:
+        message = (
+            "got no command, expected one: embedded runs ignore the image, "
+            "so they cannot know its entrypoint"
+        )
+        return [Problem(where, message)]
+    return []
+
+
+def _data_size(dataset: Dataset, base: Path, field: str) -> tuple[float, list[Problem]]:
+    """Give the bytes of a dataset on this machine and what is wrong with it."""
+    url = dataset.spec.url
+    name = f"Dataset {dataset.metadata.name!r} (url {url!r})"
+    if "://" in url:
+        message = f"{name}: got a URL, expected a path: embedded runs read local files"
+        return 0.0, [Problem(field, message)]
+    path = base / url
+    try:
+        size = _folder_size(path) if path.is_dir() else path.stat().st_size
+        if not os.access(path, os.R_OK):
+            return 0.0, [Problem(field, f"{name}: {path} cannot be read: permission denied")]
+    except FileNotFoundError:
+        return 0.0, [Problem(field, f"{name}: {path} does not exist")]
+    except OSError as error:
+        return 0.0, [Problem(field, f"{name}: {path} cannot be read: {error.strerror}")]
+    if size == 0:
+        return 0.0, [Problem(field, f"{name}: {path} is empty")]
+    return float(size), []
+
+
+def _folder_size(folder: Path) -> int:
+    return sum(entry.stat().st_size for entry in folder.rglob("*") if entry.is_file())
+
+
+def _pretrained_problems(model: Model, base: Path) -> list[Problem]:
+    field = "spec.pretrainedModel.name"
+    name = f"Model {model.metadata.name!r} (url {model.spec.url!r})"
+    if "://" in model.spec.url:
+        return [
+            Problem(field, f"{name}: got a URL, expected a path: embedded runs read local files")
+        ]
+    path = base / model.spec.url
+    if not path.is_file():
+        return [Problem(field, f"{name}: {path} does not exist")]
+    if path.suffix != ".safetensors":
+        return [
+            Problem(field, f"{name}: got a {path.suffix or 'nameless'} file, expected .safetensors")
+        ]
+    return []

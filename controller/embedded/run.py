@@ -1,0 +1,167 @@
+"""Run a job on this machine: the loop that drives `decide` over a state folder and the local engine."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from controller.decide import Decision, decide
+from controller.embedded.events import finished_event, round_event
+from controller.embedded.observer import Observer
+from controller.embedded.preflight import check_machine
+from controller.embedded.state import StateFolder
+from controller.embedded.stores import open_job_store
+from controller.embedded.tracking import Tracking, describe
+from controller.observed import Observed
+from fedloom.api.dataset import Dataset
+from fedloom.api.documents import Documents
+from fedloom.api.job import FederatedLearningJob
+from fedloom.api.lookup import datasets_of, models_of
+from fedloom.api.model import Model
+from fedloom.artifacts.store import Store
+from fedloom.errors import FedloomError
+from pipelines.engines.local import LocalEngine
+from pipelines.rounds import RoundPlanner
+
+Event = dict[str, Any]
+_LOOK_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to run and how.
+
+    Attributes:
+        documents: the job's documents, as read.
+        job: the job, validated, defaults filled in.
+        state: the state folder.
+        parallel: how many clients at once.
+        tracking_uri: of an MLflow server; None for SQLite in the state folder.
+    """
+
+    documents: Documents
+    job: FederatedLearningJob
+    state: Path
+    parallel: int
+    tracking_uri: str | None
+
+
+def run_embedded(order: Order, on_event: Callable[[Event], None]) -> Decision:
+    """Run the job until it is final, going on after the last committed round.
+
+    `on_event` gets `{"event": "notice" | "round" | "finished", ...}`. Raises InvalidJobError or
+    StateError before anything is written; KeyboardInterrupt passes after everything was stopped.
+    """
+    datasets = datasets_of(order.documents, order.job)
+    models = models_of(order.documents, order.job)
+    sizes = check_machine(order.job, datasets, models, order.documents.base_folder)
+    with StateFolder(order.state, order.job) as state:
+        store, connection = open_job_store(order.documents, state)
+        settings = {
+            **connection,
+            "work": str(state.work),
+            "edge": str(state.edge),
+            "logs": str(state.logs),
+            "base": str(order.documents.base_folder.absolute()),
+        }
+        shutil.rmtree(state.work, ignore_errors=True)
+        engine = LocalEngine(store, order.parallel, settings, sizes)
+        run = _Run(state.job, store, engine, RoundPlanner(state.job, datasets, models), on_event)
+        try:
+            return run.to_the_end(order, state, datasets, models)
+        finally:
+            engine.close()
+            shutil.rmtree(state.work, ignore_errors=True)
+
+
+class _Run:
+    """One run of the loop."""
+
+    def __init__(
+        self,
+        job: FederatedLearningJob,
+        store: Store,
+        engine: LocalEngine,
+        planner: RoundPlanner,
+        on_event: Callable[[Event], None],
+    ) -> None:
+        self._job = job
+        self._store = store
+        self._engine = engine
+        self._planner = planner
+        self._on_event = on_event
+        self._observer = Observer(store, engine)
+
+    def to_the_end(
+        self,
+        order: Order,
+        state: StateFolder,
+        datasets: Mapping[str, Dataset],
+        models: Mapping[str, Model],
+    ) -> Decision:
+        self._observer.recover()
+        results = self._observer.results
+        if results:
+            self._notice("Resumed", f"going on after round {results[-1]['round']} in {state.root}")
+        description = describe(self._job, datasets, order.documents.base_folder)
+        tracking = Tracking(state, description, order.tracking_uri, self._store, self._notice)
+        try:
+            for result in results:
+                tracking.publish(result)
+            decision = self._loop(self._observer.observe(), tracking)
+        except BaseException:
+            tracking.finish("KILLED")
+            raise
+        found = tracking.finish("FINISHED" if decision.phase == "Succeeded" else "FAILED")
+        if decision.phase == "Succeeded":
+            self._export(results[-1], models, order.documents.base_folder)
+        self._on_event(finished_event(decision, results, found))
+        return decision
+
+    def _loop(self, observed: Observed, tracking: Tracking) -> Decision:
+        """observe -> decide -> act until the decision is final."""
+        results = self._observer.results
+        told = len(results)
+        while True:
+            decision = decide(self._job, observed, time.time())
+            if decision.is_final or decision.is_waiting:
+                return decision
+            if decision.start is not None:
+                if decision.start.attempt > 1:
+                    self._notice(
+                        "RoundRetried", f"trying again after {': '.join(observed.failure)}"
+                    )
+                self._engine.submit(self._planner.plan(decision.start))
+            self._engine.wait(_LOOK_SECONDS)
+            observed = self._observer.observe()
+            for result in results[told:]:
+                tracking.publish(result)
+                self._tell(result)
+            told = len(results)
+
+    def _tell(self, result: Mapping[str, Any]) -> None:
+        if result["round"] > 0:
+            self._on_event(round_event(result))
+
+    def _notice(self, reason: str, message: str) -> None:
+        self._on_event({"event": "notice", "reason": reason, "message": message})
+
+    def _export(self, last: Mapping[str, Any], models: Mapping[str, Model], base: Path) -> None:
+        """Copy the final model to where the job's Model says, where that is a safetensors path."""
+        output = self._job.spec.output.model or self._job.spec.aggregation_worker.model
+        url = models[output.name].spec.url
+        if "://" in url or not url.endswith(".safetensors"):
+            return
+        target = base / url
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            model = self._store.get(last["model"]["key"], digest=last["model"]["digest"])
+            temporary = target.with_name(f".{target.name}.part")
+            temporary.write_bytes(model)
+            temporary.replace(target)
+        except (OSError, FedloomError) as error:
+            self._notice("ModelNotSaved", f"Model {output.name!r}: {target}: {error}")

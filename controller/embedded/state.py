@@ -1,0 +1,201 @@
+"""The state folder of an embedded run: whose it is, who holds it, and where things lie in it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from fedloom.api.job import FederatedLearningJob
+from fedloom.artifacts import layout
+from fedloom.errors import StateError
+
+# What a run may change from one start to the next; all else would change the meaning of past rounds.
+_FIXED = (
+    (
+        "spec.trainingWorkers[].dataset.name",
+        lambda spec: [w["dataset"]["name"] for w in spec["training_workers"]],
+    ),
+    ("spec.pretrainedModel", lambda spec: spec["pretrained_model"]),
+    ("spec.algorithm", lambda spec: spec["algorithm"]),
+    ("spec.hyperparameters", lambda spec: spec["hyperparameters"]),
+    ("spec.compression", lambda spec: spec["compression"]),
+    ("spec.participation.seed", lambda spec: spec["participation"]["seed"]),
+    ("spec.participation.clientsPerRound", lambda spec: spec["participation"]["clients_per_round"]),
+)
+
+
+class StateFolder:
+    """An opened state folder; a context manager that holds its lock.
+
+    Attributes:
+        root: the folder, absolute.
+        job: the job with the uid that this folder gave it.
+    """
+
+    def __init__(self, root: Path, job: FederatedLearningJob) -> None:
+        """Take the folder for this job, making it where there is none.
+
+        Raises StateError: another process holds it, it is another job's, it was made with settings
+        that cannot change, or it cannot be written.
+        """
+        self.root = root.absolute()
+        self._lock = -1
+        record = self._read_record()
+        _check_owner(self.root, record, job)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(self.root / "lock")
+            record = self._read_record() or self._write_record(job)
+        except OSError as error:
+            self.close()
+            raise StateError(
+                "StateUnwritable", f"{self.root}: {error.strerror}; give another --state folder"
+            ) from error
+        self.job = replace(job, metadata=replace(job.metadata, uid=record["uid"]))
+
+    def __enter__(self) -> StateFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)  # and with it goes the lock
+            self._lock = -1
+
+    @property
+    def artifacts(self) -> Path:
+        """The local store, where the job names no S3."""
+        meta = self.job.metadata
+        return self.root / "artifacts" / layout.job_prefix(meta.namespace, meta.name, meta.uid)
+
+    @property
+    def work(self) -> Path:
+        return self.root / "work"
+
+    @property
+    def edge(self) -> Path:
+        return self.root / "edge"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def tracking(self) -> Path:
+        return self.root / "tracking.json"
+
+    @property
+    def tracking_uri(self) -> str:
+        return f"sqlite:///{self.root / 'mlflow.db'}"
+
+    @property
+    def tracking_artifacts(self) -> str:
+        return (self.root / "mlflow-artifacts").as_uri()
+
+    def _read_record(self) -> dict[str, Any] | None:
+        return read_record(self.root)
+
+    def _write_record(self, job: FederatedLearningJob) -> dict[str, Any]:
+        meta = job.metadata
+        record = {
+            "namespace": meta.namespace,
+            "name": meta.name,
+            "uid": str(uuid.uuid4()),
+            "created": time.time(),
+            "spec": _plain(job),
+        }
+        temporary = self.root / ".job.json.part"
+        temporary.write_text(json.dumps(record, indent=1, sort_keys=True))
+        temporary.replace(self.root / "job.json")
+        return record
+
+
+def default_state(job: FederatedLearningJob) -> Path:
+    """`.fedloom/<namespace>/<job>` under the current folder."""
+    return Path(".fedloom") / job.metadata.namespace / job.metadata.name
+
+
+def read_record(root: Path) -> dict[str, Any] | None:
+    """Read whose a state folder is; None where it is no state folder yet.
+
+    Raises StateError where its job.json cannot be read or is damaged.
+    """
+    path = root / "job.json"
+    try:
+        record = json.loads(path.read_bytes())
+        if (
+            not isinstance(record, dict)
+            or not {"namespace", "name", "uid", "spec"} <= record.keys()
+        ):
+            raise ValueError("it lacks fields")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise StateError(
+            "StateDamaged", f"{path}: got {error}, expected the record of a job"
+        ) from error
+    return record
+
+
+def _check_owner(root: Path, record: Mapping[str, Any] | None, job: FederatedLearningJob) -> None:
+    if record is None:
+        if root.is_dir() and any(root.iterdir()) and not (root / "lock").exists():
+            raise StateError(
+                "StateForeign",
+                f"{root} holds files but no job.json; give an empty or a new --state folder",
+            )
+        return
+    mine = (job.metadata.namespace, job.metadata.name)
+    theirs = (record["namespace"], record["name"])
+    if mine != theirs:
+        raise StateError(
+            "StateOfAnotherJob",
+            f"{root} belongs to job {theirs[0]}/{theirs[1]}, got {mine[0]}/{mine[1]}; "
+            "give another --state folder",
+        )
+    now = _plain(job)
+    for field, get in _FIXED:
+        before, after = get(record["spec"]), get(now)
+        if before != after:
+            raise StateError(
+                "StateSpecChanged",
+                f"got {_short(after)}, but the rounds in {root} were made with {_short(before)}; "
+                "change it back or give another --state folder",
+                field,
+            )
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, sort_keys=True)
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+def _plain(job: FederatedLearningJob) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(job.spec), default=dict, sort_keys=True))
+    return plain
+
+
+def _lock(path: Path) -> int:
+    """Take the exclusive lock or say who holds it. The kernel drops it when the holder dies."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+        os.close(descriptor)
+        raise StateError(
+            "StateInUse",
+            f"{path.parent} is in use by process {holder}; wait for it or give another --state folder",
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+    return descriptor

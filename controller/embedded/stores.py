@@ -1,0 +1,56 @@
+"""Which store an embedded job uses: a folder of its state, or the S3 that its transmitter names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from components.connection import connect
+from controller.embedded.state import StateFolder
+from fedloom.api.documents import Documents
+from fedloom.api.lookup import secret_of
+from fedloom.api.secret import Secret
+from fedloom.artifacts import layout
+from fedloom.artifacts.local import LocalStore
+from fedloom.artifacts.store import Store
+from fedloom.errors import JobError
+
+_DEFAULT_ENDPOINT = "s3.amazonaws.com"
+
+
+def open_job_store(documents: Documents, state: StateFolder) -> tuple[Store, dict[str, Any]]:
+    """Open the job's store; also give what a worker needs to open the same one."""
+    transmitter = state.job.spec.transmitter
+    if transmitter is None or transmitter.s3 is None:
+        return LocalStore(state.artifacts), {"store": state.artifacts.as_uri()}
+    meta = state.job.metadata
+    uri = transmitter.s3.agg_data_path.rstrip("/")
+    uri = f"{uri}/{layout.job_prefix(meta.namespace, meta.name, meta.uid)}"
+    settings: dict[str, Any] = {"store": uri}
+    if transmitter.s3.credential_name:
+        secret = secret_of(documents, state.job, transmitter.s3.credential_name)
+        settings |= {"endpoint": _endpoint(secret), "credentials": _credentials(secret)}
+    return connect(settings), settings
+
+
+def _endpoint(secret: Secret) -> str:
+    """Sedna's annotations: `s3-endpoint` is a host, `s3-usehttps` "0" means http."""
+    annotations = secret.metadata.annotations
+    host = annotations.get("s3-endpoint", _DEFAULT_ENDPOINT)
+    if "://" in host:
+        return host
+    scheme = "http" if annotations.get("s3-usehttps") == "0" else "https"
+    return f"{scheme}://{host}"
+
+
+def _credentials(secret: Secret) -> dict[str, str]:
+    try:
+        return {
+            "access_key": secret.data["ACCESS_KEY_ID"],
+            "secret_key": secret.data["SECRET_ACCESS_KEY"],
+        }
+    except KeyError as error:
+        raise JobError(
+            "SecretIncomplete",
+            f"Secret {secret.metadata.name!r} has no key {error.args[0]}",
+            "spec.transmitter.s3.credentialName",
+        ) from None

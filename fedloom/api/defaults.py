@@ -1,0 +1,125 @@
+"""A job as written -> the job that is run: everything that has a default is filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from fedloom.api import capabilities
+from fedloom.api.declaration import Catalogue
+from fedloom.api.job import (
+    MOST_ROUNDS,
+    Algorithm,
+    CodecSpec,
+    FederatedLearningJob,
+    JobSpec,
+    Participation,
+)
+from fedloom.api.learning import Scalar
+from fedloom.api.pod import PodTemplate
+from fedloom.errors import InvalidJobError, Problem
+
+ROUNDS_VARIABLES = ("exit_round", "rounds")
+ALGORITHM_VARIABLES = ("aggregation_algorithm",)
+
+
+def with_defaults(job: FederatedLearningJob) -> FederatedLearningJob:
+    """Fill in the defaults; what is set stays as it is, so doing it twice changes nothing more.
+
+    - rounds: the environment's `exit_round` or `rounds`, else 1;
+    - algorithm: the environment's `aggregation_algorithm`, else fedavg, and its parameters;
+    - the codecs' parameters;
+    - participation.clients_per_round: the number of training workers;
+    - participation.min_clients: the clients of a round, so by default nobody may be missing.
+
+    The environment is the aggregation worker's template's, then the training workers' in order; of a
+    variable the spelling in lower case comes before the one in upper case.
+
+    Raises InvalidJobError where the environment's number of rounds is none.
+    """
+    spec = job.spec
+    compression = replace(
+        spec.compression,
+        uplink=_codec(spec.compression.uplink, capabilities.UPLINK_CODECS),
+        downlink=_codec(spec.compression.downlink, capabilities.DOWNLINK_CODECS),
+    )
+    filled = replace(
+        spec,
+        rounds=rounds_of(spec),
+        algorithm=_algorithm(spec),
+        compression=compression,
+        participation=_participation(spec),
+    )
+    return replace(job, spec=filled)
+
+
+def rounds_of(spec: JobSpec) -> int:
+    """The number of rounds; see with_defaults.
+
+    Raises InvalidJobError where the environment's is not an integer from 1 to MOST_ROUNDS.
+    """
+    if spec.rounds is not None:
+        return spec.rounds
+    found = from_environment(spec, ROUNDS_VARIABLES)
+    if found is None:
+        return 1
+    path, text = found
+    # isdecimal alone takes the digits of every script, and int() refuses thousands of them.
+    if text.isascii() and text.isdecimal() and len(text) < 20 and 1 <= int(text) <= MOST_ROUNDS:
+        return int(text)
+    message = f"got {text[:60]!r}, expected a number of rounds from 1 to {MOST_ROUNDS}"
+    raise InvalidJobError([Problem(path, message)])
+
+
+def algorithm_of(spec: JobSpec) -> tuple[str, Algorithm]:
+    """The algorithm as it is written, and the path where that is."""
+    if spec.algorithm is not None:
+        return "spec.algorithm.name", spec.algorithm
+    found = from_environment(spec, ALGORITHM_VARIABLES)
+    if found is None:
+        return "spec.algorithm.name", Algorithm(capabilities.DEFAULT_ALGORITHM)
+    path, text = found
+    return path, Algorithm(text.lower())
+
+
+def from_environment(spec: JobSpec, variables: tuple[str, ...]) -> tuple[str, str] | None:
+    """The path and value of the first of `variables` that a template sets and does not leave empty."""
+    for path, template in _templates(spec):
+        environment = template.environment
+        for variable in (*variables, *(each.upper() for each in variables)):
+            text = environment.get(variable, "").strip()
+            if text:
+                return f"{path}.spec.containers[0].env[{variable}]", text
+    return None
+
+
+def _templates(spec: JobSpec) -> Iterator[tuple[str, PodTemplate]]:
+    yield "spec.aggregationWorker.template", spec.aggregation_worker.template
+    for index, worker in enumerate(spec.training_workers):
+        yield f"spec.trainingWorkers[{index}].template", worker.template
+
+
+def _algorithm(spec: JobSpec) -> Algorithm:
+    _, algorithm = algorithm_of(spec)
+    parameters = _parameters(capabilities.ALGORITHMS, algorithm.name, algorithm.parameters)
+    return replace(algorithm, parameters=parameters)
+
+
+def _codec(codec: CodecSpec, catalogue: Catalogue) -> CodecSpec:
+    return replace(codec, parameters=_parameters(catalogue, codec.codec, codec.parameters))
+
+
+def _parameters(
+    catalogue: Catalogue, name: str, written: Mapping[str, Scalar]
+) -> Mapping[str, Scalar]:
+    defaults = {key: each.default for key, each in catalogue.get(name, {}).items()}
+    return {**defaults, **written}
+
+
+def _participation(spec: JobSpec) -> Participation:
+    participation, workers = spec.participation, len(spec.training_workers)
+    per_round = participation.clients_per_round
+    per_round = workers if per_round is None else per_round
+    least = participation.min_clients
+    least = min(per_round, workers) if least is None else least
+    return replace(participation, clients_per_round=per_round, min_clients=least)

@@ -1,0 +1,190 @@
+"""The status of a job: what was observed, never what is wanted.
+
+Sedna's fields stay (phase, conditions, startTime, completionTime, active, succeeded, failed); the
+three counts are of the clients of the round at hand: training now, update accepted, dropped.
+Metrics are texts, as Kubernetes wants numbers of unknown precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from fedloom.api.declaration import Bounds, Declared, declared_fields
+
+PENDING = "Pending"
+RUNNING = "Running"
+SUCCEEDED = "Succeeded"
+FAILED = "Failed"
+PHASES = (PENDING, RUNNING, SUCCEEDED, FAILED)
+
+# Condition types. Complete and Failed are terminal.
+ACCEPTED = "Accepted"
+RESOLVED_REFS = "ResolvedRefs"
+WORKFLOW_SUBMITTED = "WorkflowSubmitted"
+PROGRESSING = "Progressing"
+TRACKING_AVAILABLE = "TrackingAvailable"
+SUSPENDED = "Suspended"
+COMPLETE = "Complete"
+CONDITION_FAILED = "Failed"
+CONDITION_TYPES = (
+    ACCEPTED,
+    RESOLVED_REFS,
+    WORKFLOW_SUBMITTED,
+    PROGRESSING,
+    TRACKING_AVAILABLE,
+    SUSPENDED,
+    COMPLETE,
+    CONDITION_FAILED,
+)
+
+# Condition statuses.
+TRUE = "True"
+FALSE = "False"
+UNKNOWN = "Unknown"
+
+# Reasons of conditions.
+REASON_VALID = "Valid"
+REASON_INVALID = "Invalid"
+REASON_RESOLVED = "Resolved"
+REASON_MODEL_NOT_FOUND = "ModelNotFound"
+REASON_DATASET_NOT_FOUND = "DatasetNotFound"
+REASON_SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 -- the name of a reason
+REASON_NODE_NOT_FOUND = "NodeNotFound"
+REASON_SUBMITTED = "Submitted"
+REASON_ROUND_RUNNING = "RoundRunning"
+REASON_ROUND_RETRIED = "RoundRetried"
+REASON_AVAILABLE = "Available"
+REASON_UNAVAILABLE = "Unavailable"
+REASON_SUSPENDED_BY_USER = "SuspendedByUser"
+REASON_RESUMED = "Resumed"
+REASON_ROUNDS_DONE = "RoundsDone"
+REASON_THRESHOLD_REACHED = "ThresholdReached"
+REASON_PATIENCE_EXHAUSTED = "PatienceExhausted"
+REASON_TOO_FEW_UPDATES = "TooFewUpdates"
+
+MOST_CLIENTS_SHOWN = 100
+"""`status.clients` holds the first so many; all of them are in the round's result."""
+
+_TIME = Bounds(max_length=40)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One aspect of the job, in the shape of metav1.Condition; the last two fields are Sedna's."""
+
+    type: Annotated[str, Declared("Which aspect.", Bounds(max_length=316))]
+    status: Annotated[str, Declared("Whether it holds.", Bounds(choices=(TRUE, FALSE, UNKNOWN)))]
+    reason: Annotated[str, Declared("Why, as one CamelCase word.")] = ""
+    message: Annotated[str, Declared("Why, in words.", Bounds(max_length=32768))] = ""
+    last_transition_time: Annotated[
+        str | None, Declared("When the status changed last, RFC 3339.", _TIME)
+    ] = None
+    observed_generation: Annotated[
+        int | None, Declared("The generation of the spec that was looked at.")
+    ] = None
+    last_heartbeat_time: Annotated[
+        str | None, Declared("Sedna's name for the time of the last change.", _TIME)
+    ] = None
+    last_probe_time: Annotated[str | None, Declared("When it was last looked at.", _TIME)] = None
+
+
+@dataclass(frozen=True)
+class ClientStatus:
+    """One client as of the last round it took part in."""
+
+    name: Annotated[str, Declared("The client's id.")]
+    node_name: Annotated[str | None, Declared("The node it trains on.")] = None
+    samples: Annotated[int | None, Declared("How many samples it trained on.")] = None
+    state: Annotated[str, Declared("Pending, Running, Succeeded or Failed.")] = PENDING
+    reason: Annotated[str | None, Declared("Why it was dropped, where it was.")] = None
+    last_round: Annotated[int | None, Declared("The last round it took part in.")] = None
+    seconds: Annotated[float | None, Declared("How long that took it.")] = None
+    uplink_bytes: Annotated[int, Declared("What it sent in that round.")] = 0
+    downlink_bytes: Annotated[int, Declared("What it received in that round.")] = 0
+    metrics: Annotated[Mapping[str, str], Declared("What it measured, as text.")] = field(
+        default_factory=dict
+    )
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Bytes over the edge boundary since the job began."""
+
+    uplink_bytes: Annotated[int, Declared("From the clients.")] = 0
+    downlink_bytes: Annotated[int, Declared("To the clients.")] = 0
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """The last aggregated model."""
+
+    uri: Annotated[str, Declared("Where it lies.")]
+    round: Annotated[int, Declared("The round that made it.")]
+    digest: Annotated[str, Declared("sha256: and the digest of its safetensors file.")]
+    registered_model: Annotated[str | None, Declared("Its name in MLflow's registry.")] = None
+    version: Annotated[str | None, Declared("Its version there.")] = None
+
+
+@dataclass(frozen=True)
+class TrackingStatus:
+    """Where the metrics are."""
+
+    experiment_id: Annotated[str | None, Declared("MLflow's experiment.")] = None
+    run_id: Annotated[str | None, Declared("MLflow's run.")] = None
+    url: Annotated[str | None, Declared("The run's page.")] = None
+
+
+@dataclass(frozen=True)
+class WorkflowStatus:
+    """What runs the round at hand."""
+
+    engine: Annotated[str | None, Declared("The workflow engine.")] = None
+    name: Annotated[str | None, Declared("The workflow run's name.")] = None
+    url: Annotated[str | None, Declared("The workflow run's page.")] = None
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """The status of a FederatedLearningJob."""
+
+    phase: Annotated[str | None, Declared("Pending, Running, Succeeded or Failed.")] = None
+    conditions: Annotated[
+        tuple[Condition, ...], Declared("The aspects of the job.", Bounds(max_items=64))
+    ] = ()
+    start_time: Annotated[str | None, Declared("When the job was first seen, RFC 3339.", _TIME)] = (
+        None
+    )
+    completion_time: Annotated[str | None, Declared("When it ended, RFC 3339.", _TIME)] = None
+    active: Annotated[int, Declared("Clients that train now.")] = 0
+    succeeded: Annotated[int, Declared("Clients whose update the round accepted.")] = 0
+    failed: Annotated[int, Declared("Clients that the round dropped.")] = 0
+    observed_generation: Annotated[
+        int | None, Declared("The generation of the spec that this status is about.")
+    ] = None
+    current_round: Annotated[int | None, Declared("The round at hand, from 1.")] = None
+    aggregation_count: Annotated[int | None, Declared("How many rounds are committed.")] = None
+    clients: Annotated[
+        tuple[ClientStatus, ...],
+        Declared("The first clients of the job.", Bounds(max_items=MOST_CLIENTS_SHOWN)),
+    ] = ()
+    traffic: Annotated[Traffic | None, Declared("Bytes over the edge boundary.")] = None
+    metrics: Annotated[
+        Mapping[str, str], Declared("The last committed round's metrics, as text.")
+    ] = field(default_factory=dict)
+    model: Annotated[ModelStatus | None, Declared("The last aggregated model.")] = None
+    tracking: Annotated[TrackingStatus | None, Declared("Where the metrics are.")] = None
+    workflow: Annotated[WorkflowStatus | None, Declared("What runs the round at hand.")] = None
+
+
+def to_document(value: Any) -> Any:
+    """Give a status (or any part of one) as YAML has it: camelCase names, absent where None."""
+    if isinstance(value, Mapping):
+        return {key: to_document(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_document(entry) for entry in value]
+    if not hasattr(value, "__dataclass_fields__"):
+        return value
+    entries = ((each.name, getattr(value, each.attribute)) for each in declared_fields(type(value)))
+    return {name: to_document(entry) for name, entry in entries if entry is not None}

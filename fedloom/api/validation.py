@@ -1,0 +1,243 @@
+"""What is wrong with a job that reads well: what needs more than one field, or another object.
+
+`invalid_fields` looks at one job alone, `missing_references` at what it refers to; `validate` is
+both for every job of some documents, and `job_to_run` is the door to running one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fedloom.api import capabilities, defaults
+from fedloom.api.choices import choice_problems
+from fedloom.api.declaration import declared_fields
+from fedloom.api.job import FederatedLearningJob, JobSpec
+from fedloom.api.metadata import Reference
+from fedloom.api.pod import PodTemplate
+from fedloom.api.secret import ACCESS_KEY, SECRET_KEY
+from fedloom.api.wording import at, entry, meant_by, shown
+from fedloom.errors import InvalidJobError, Problem
+
+if TYPE_CHECKING:
+    from fedloom.api.documents import Documents, Named
+
+CLIENTS_METRICS = "train/"
+"""Metrics of this prefix are the clients' and need no evaluation."""
+
+_NOT_YET = "known, but not part of this version: leave it out"
+
+
+def validate(documents: Documents) -> tuple[Problem, ...]:
+    """Find every problem of every job; each field begins with the file and the job."""
+    return tuple(
+        Problem(f"{documents.where(job)} {problem.field}".strip(), problem.message)
+        for job in documents.jobs
+        for problem in (*invalid_fields(job), *missing_references(job, documents))
+    )
+
+
+def job_to_run(documents: Documents) -> FederatedLearningJob:
+    """Give the one job of the documents, checked and with its defaults filled in.
+
+    Raises InvalidJobError where there is no job, more than one, or anything wrong with it.
+    """
+    if len(documents.jobs) != 1:
+        names = ", ".join(documents.where(job) for job in documents.jobs) or "none"
+        message = f"got {names}, expected exactly one FederatedLearningJob"
+        raise InvalidJobError([Problem("", message)])
+    problems = validate(documents)
+    if problems:
+        raise InvalidJobError(problems)
+    return defaults.with_defaults(documents.jobs[0])
+
+
+def invalid_fields(job: FederatedLearningJob) -> tuple[Problem, ...]:
+    """Find what is wrong with the job as such; fields are paths in its document."""
+    spec = job.spec
+    checks: tuple[Callable[[JobSpec], Iterator[Problem]], ...] = (
+        _clients,
+        _rounds,
+        _algorithm,
+        _compression,
+        _participation,
+        _outcome,
+        _transmitter,
+        _not_yet,
+    )
+    return (
+        *_out_of_bounds(job.metadata, "metadata"),
+        *_out_of_bounds(spec, "spec"),
+        *(problem for check in checks for problem in check(spec)),
+    )
+
+
+def missing_references(job: FederatedLearningJob, documents: Documents) -> tuple[Problem, ...]:
+    """Find the names of datasets, models and secrets that no document of the job's namespace has."""
+    found = _missing(job, "Dataset", _datasets(job.spec), documents.datasets)
+    found += _missing(job, "Model", _models(job.spec), documents.models)
+    s3 = job.spec.transmitter.s3 if job.spec.transmitter else None
+    if s3 is None or not s3.credential_name:
+        return tuple(found)
+    path, name = "spec.transmitter.s3.credentialName", s3.credential_name
+    found += _missing(job, "Secret", [(path, Reference(name))], documents.secrets)
+    for secret in documents.secrets:
+        if (secret.metadata.namespace, secret.metadata.name) == (job.metadata.namespace, name):
+            lacking = [key for key in (ACCESS_KEY, SECRET_KEY) if not secret.data.get(key)]
+            found += [Problem(path, f"Secret {name!r} has no {key}") for key in lacking]
+    return tuple(found)
+
+
+def _datasets(spec: JobSpec) -> list[tuple[str, Reference]]:
+    references = [
+        (entry("spec.trainingWorkers", index) + ".dataset.name", worker.dataset)
+        for index, worker in enumerate(spec.training_workers)
+    ]
+    if spec.evaluation:
+        references.append(("spec.evaluation.dataset.name", spec.evaluation.dataset))
+    return references
+
+
+def _models(spec: JobSpec) -> list[tuple[str, Reference]]:
+    references = {
+        "spec.aggregationWorker.model.name": spec.aggregation_worker.model,
+        "spec.pretrainedModel.name": spec.pretrained_model,
+        "spec.output.model.name": spec.output.model,
+    }
+    return [(path, reference) for path, reference in references.items() if reference]
+
+
+def _missing(
+    job: FederatedLearningJob,
+    kind: str,
+    references: list[tuple[str, Reference]],
+    objects: Sequence[Named],
+) -> list[Problem]:
+    namespace = job.metadata.namespace
+    near = {each.metadata.name for each in objects if each.metadata.namespace == namespace}
+    far = {each.metadata.name: each.metadata.namespace for each in objects}
+    problems = []
+    for path, reference in references:
+        name = reference.name
+        if name in near:
+            continue
+        message = f"got {name!r}, expected a {kind} of namespace {namespace!r} in the documents"
+        meant = meant_by(name, sorted(near))
+        if meant:
+            message += f", did you mean {meant!r}?"
+        elif name in far:
+            message += f"; there is one in namespace {far[name]!r}"
+        elif not near:
+            message += f"; there is no {kind} at all"
+        problems.append(Problem(path, message))
+    return problems
+
+
+def _out_of_bounds(noun: Any, path: str) -> Iterator[Problem]:
+    """Check the declared bounds; of use for jobs that were not read from a document."""
+    for field in declared_fields(type(noun)):
+        value, where = getattr(noun, field.attribute), at(path, field.name)
+        violated = field.declared.bounds.violation(value)
+        if violated:
+            yield Problem(where, f"got {shown(value)}, expected {violated}")
+        parts = value if isinstance(value, tuple) else (value,)
+        for index, part in enumerate(parts):
+            if dataclasses.is_dataclass(part) and not isinstance(part, PodTemplate):
+                inside = entry(where, index) if isinstance(value, tuple) else where
+                yield from _out_of_bounds(part, inside)
+
+
+def _clients(spec: JobSpec) -> Iterator[Problem]:
+    if not spec.training_workers:
+        yield Problem("spec.trainingWorkers", "got an empty list, expected at least one client")
+
+
+def _rounds(spec: JobSpec) -> Iterator[Problem]:
+    try:
+        defaults.rounds_of(spec)
+    except InvalidJobError as error:
+        yield from error.problems
+
+
+def _algorithm(spec: JobSpec) -> Iterator[Problem]:
+    path, algorithm = defaults.algorithm_of(spec)
+    yield from choice_problems(
+        (path, algorithm.name),
+        ("spec.algorithm.parameters", algorithm.parameters),
+        capabilities.ALGORITHMS,
+        capabilities.PLANNED_ALGORITHMS,
+    )
+
+
+def _compression(spec: JobSpec) -> Iterator[Problem]:
+    uplink, downlink = spec.compression.uplink, spec.compression.downlink
+    planned_down = capabilities.PLANNED_CODECS | set(capabilities.UPLINK_CODECS)
+    for path, codec, catalogue, planned in (
+        ("uplink", uplink, capabilities.UPLINK_CODECS, capabilities.PLANNED_CODECS),
+        ("downlink", downlink, capabilities.DOWNLINK_CODECS, planned_down),
+    ):
+        where = f"spec.compression.{path}"
+        yield from choice_problems(
+            (f"{where}.codec", codec.codec),
+            (where, codec.parameters),
+            catalogue,
+            planned,
+            beside=("codec", "errorFeedback"),
+        )
+        if codec.error_feedback:
+            yield Problem(f"{where}.errorFeedback", _NOT_YET)
+
+
+def _participation(spec: JobSpec) -> Iterator[Problem]:
+    workers, participation = len(spec.training_workers), spec.participation
+    per_round, least = participation.clients_per_round, participation.min_clients
+    if per_round is not None and per_round > workers:
+        message = f"got {per_round}, expected at most {workers}, the number of training workers"
+        yield Problem("spec.participation.clientsPerRound", message)
+    most = workers if per_round is None else min(per_round, workers)
+    if least is not None and least > most:
+        message = f"got {least}, expected at most {most}, the number of clients of a round"
+        yield Problem("spec.participation.minClients", message)
+
+
+def _outcome(spec: JobSpec) -> Iterator[Problem]:
+    stop, output = spec.stop_condition, spec.output
+    if stop and stop.threshold is None and stop.patience is None:
+        yield Problem(
+            "spec.stopCondition", "got neither threshold nor patience, expected one or both"
+        )
+    if stop and spec.evaluation is None and not stop.metric.startswith(CLIENTS_METRICS):
+        message = (
+            f"got {stop.metric!r}, which nothing measures: expected spec.evaluation, "
+            f"or a metric of the clients ({CLIENTS_METRICS}<name>)"
+        )
+        yield Problem("spec.stopCondition.metric", message)
+    if output.save_policy == "best" and stop is None:
+        message = (
+            "got 'best', expected a spec.stopCondition beside it: it says which metric is meant"
+        )
+        yield Problem("spec.output.savePolicy", message)
+    if output.alias is None:
+        return
+    if output.registered_model is None:
+        message = f"got {output.alias!r}, expected spec.output.registeredModel beside it"
+        yield Problem("spec.output.alias", message)
+    if output.alias.lower() == "latest" or re.fullmatch(r"[vV]\d+", output.alias):
+        message = f"got {output.alias!r}, which MLflow keeps for itself, expected another name"
+        yield Problem("spec.output.alias", message)
+
+
+def _transmitter(spec: JobSpec) -> Iterator[Problem]:
+    s3 = spec.transmitter.s3 if spec.transmitter else None
+    if s3 and not re.match(r"s3://[^/]+", s3.agg_data_path):
+        message = f"got {shown(s3.agg_data_path)}, expected s3://bucket/prefix"
+        yield Problem("spec.transmitter.s3.aggDataPath", message)
+
+
+def _not_yet(spec: JobSpec) -> Iterator[Problem]:
+    if spec.privacy is not None:
+        yield Problem("spec.privacy", _NOT_YET)
+    if spec.transfer is not None:
+        yield Problem("spec.transfer", _NOT_YET)

@@ -1,0 +1,116 @@
+"""Which key holds what: the layout of a job below its prefix in a store.
+
+    <namespace>/<job>-<uid8>/          `job_prefix`: where the job's own store is opened
+        round-0007/
+            plan-1.json                the plan of the first attempt
+            attempt-1.json             what became of that attempt
+            model.safetensors          the global model after the round
+            model-delta.safetensors    the same as a compressed change, for the downlink
+            updates/<client>/<attempt>/update.safetensors, report.json
+            result.json                the commit point: it exists = the round is done
+        state/server-optimizer-0007.safetensors
+
+Rounds count from 1, round 0 holds the first model. Numbers have four digits or more: up to round
+9999 the plain string order of `Store.list` is the order of the rounds; beyond it `round-10000`
+comes before `round-9999`, so whoever needs the order asks `sort_by_round`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from fedloom.artifacts.store import check_key
+from fedloom.errors import ArtifactError
+
+_ROUND = re.compile(r"(?:^|/)round-(\d{4,})(?:/|$)|(?:^|/)state/[^/]+-(\d{4,})\.safetensors$")
+
+
+def round_folder(number: int) -> str:
+    """`round-0007`: the prefix of everything that belongs to round 7."""
+    return f"round-{_digits(number)}"
+
+
+def model_key(number: int) -> str:
+    """The global model after this round, as safetensors."""
+    return f"{round_folder(number)}/model.safetensors"
+
+
+def model_delta_key(number: int) -> str:
+    """The change of the global model in this round, compressed for the way down."""
+    return f"{round_folder(number)}/model-delta.safetensors"
+
+
+def plan_key(number: int, attempt: int) -> str:
+    """The plan of one attempt at a round; attempts count from 1."""
+    return f"{round_folder(number)}/plan-{_counted(attempt)}.json"
+
+
+def attempt_key(number: int, attempt: int) -> str:
+    """The record of one attempt at a round."""
+    return f"{round_folder(number)}/attempt-{_counted(attempt)}.json"
+
+
+def update_key(number: int, client: str, attempt: int) -> str:
+    """A client's compressed update in one attempt."""
+    return f"{_client_folder(number, client, attempt)}/update.safetensors"
+
+
+def report_key(number: int, client: str, attempt: int) -> str:
+    """What a client says of its update in one attempt: examples, metrics, seconds, digest."""
+    return f"{_client_folder(number, client, attempt)}/report.json"
+
+
+def result_key(number: int) -> str:
+    """The commit point of a round: it exists = the round is done."""
+    return f"{round_folder(number)}/result.json"
+
+
+def state_key(kind: str, number: int) -> str:
+    """State that a server-side algorithm keeps after this round; `kind`: `server-optimizer`."""
+    return f"state/{_part(kind)}-{_digits(number)}.safetensors"
+
+
+def job_prefix(namespace: str, name: str, uid: str) -> str:
+    """Where a job keeps everything: a job that was deleted and made again gets a new place."""
+    if len(uid) < 8:
+        raise ArtifactError("InvalidKey", f"uid: got {uid!r}, expected 8 characters or more")
+    return check_key(f"{_part(namespace)}/{_part(name)}-{_part(uid[:8])}")
+
+
+def round_number(key: str) -> int | None:
+    """The round that a key of this layout belongs to, None if it belongs to no round."""
+    match = _ROUND.search(key)
+    return int(match[1] or match[2]) if match else None
+
+
+def sort_by_round(keys: Iterable[str]) -> list[str]:
+    """Keys in the order of their rounds, within a round in string order; those of none first."""
+
+    def order(key: str) -> tuple[int, str]:
+        number = round_number(key)
+        return (-1 if number is None else number, key)
+
+    return sorted(keys, key=order)
+
+
+def _client_folder(number: int, client: str, attempt: int) -> str:
+    return f"{round_folder(number)}/updates/{_part(client)}/{_counted(attempt)}"
+
+
+def _digits(number: int) -> str:
+    if number < 0:
+        raise ArtifactError("InvalidKey", f"round: got {number}, expected 0 or more")
+    return f"{number:04d}"
+
+
+def _counted(attempt: int) -> int:
+    if attempt < 1:
+        raise ArtifactError("InvalidKey", f"attempt: got {attempt}, expected 1 or more")
+    return attempt
+
+
+def _part(name: str) -> str:
+    if "/" in name:
+        raise ArtifactError("InvalidKey", f"got {name!r}, expected one part of a key without '/'")
+    return check_key(name)

@@ -1,0 +1,92 @@
+"""The four things a training class is given or gives back: Client, Round, Update, Evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Arrays = Mapping[str, np.ndarray[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Client:
+    """Who trains: one participant of the job, given to the constructor of a training class.
+
+    Attributes:
+        name: the client's id, unique in the job (its dataset's name); `evaluation` in the evaluate step.
+        dataset: where the client's data lies on its node: a path of a file or folder.
+        hyperparameters: of the job; a variable of the worker's template with the same name wins.
+        state: a folder of this client that lives from round to round on its node. What is written
+            there in a round is kept only if the round accepted the client's update.
+        seed: an integer that differs per job and client and never changes.
+    """
+
+    name: str
+    dataset: str
+    hyperparameters: Mapping[str, Any]
+    state: Path
+    seed: int
+
+
+@dataclass(frozen=True)
+class Round:
+    """The round at hand.
+
+    Attributes:
+        number: from 1 to `total`.
+        total: rounds of the job.
+        seed: an integer that differs per job, round and client and is the same on a retry.
+    """
+
+    number: int
+    total: int
+    seed: int
+
+    def correct(self, gradients: Arrays, model: Arrays) -> Arrays:
+        """Give the gradients with the job's drift correction added.
+
+        Call it once per optimisation step with the gradients and the weights at which they were
+        taken, and step along what comes back. FedAvg and FedAvgM correct nothing: the gradients
+        come back as they are.
+        """
+        del model
+        return gradients
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a client gives back after training.
+
+    Attributes:
+        model: the new full weights, with the names, shapes and dtypes of the model it was given.
+        num_examples: how many examples it trained on, > 0: its weight in the mean.
+        metrics: name -> finite number, averaged over the clients as `train/<name>`.
+        num_steps: optimisation steps taken, where the algorithm or a reader wants to know.
+    """
+
+    model: Arrays
+    num_examples: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    num_steps: int | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How good a model is on a client's data: examples looked at (> 0) and metrics by name."""
+
+    num_examples: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class Trainer(Protocol):
+    """The class a script hands to `fedloom.main`. `initialize` and `evaluate` may be left out where
+    the job has a pretrained model or no evaluation."""
+
+    def __init__(self, client: Client) -> None: ...
+
+    def train(self, model: dict[str, Any], context: Round) -> Update: ...

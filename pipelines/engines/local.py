@@ -1,0 +1,163 @@
+"""The embedded engine: runs a plan on warm workers of this machine.
+
+The groups of a plan become messages: clients first, as many at once as there are workers, then the server.
+A client always meets the same worker, where its training class is still loaded. Its deadline counts from
+when it starts, not from when the round does: waiting for a free worker is no fault of a client.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fedloom.artifacts import layout
+from fedloom.artifacts.store import Store
+from pipelines.engine import RunPhase, RunStatus
+from pipelines.engines.worker_pool import Answer, WorkerPool
+from pipelines.plan import Plan, Task
+
+_SERVER = "server"
+
+
+class LocalEngine:
+    """Runs one plan at a time; see the module.
+
+    Args:
+        store: of the job; takes the plan document.
+        parallel: how many workers, that is how many clients at once.
+        settings: what every worker is told when it starts (see `components.worker`).
+        loads: expected work per client, in any unit (bytes of its data); spreads clients over workers.
+    """
+
+    def __init__(
+        self, store: Store, parallel: int, settings: Mapping[str, Any], loads: Mapping[str, float]
+    ) -> None:
+        self._store = store
+        self._size = max(1, min(parallel, len(loads)))
+        self._settings = settings
+        self._slots = _spread(loads, self._size)
+        self._pool: WorkerPool | None = None
+        self._run: _Run | None = None
+
+    def submit(self, plan: Plan) -> None:
+        """Start the plan unless it is the one that runs already."""
+        if self._run is not None and self._run.is_of(plan):
+            return
+        if self._pool is None:
+            self._pool = WorkerPool(self._size, self._settings)
+        self._store.put(layout.plan_key(plan.round, plan.attempt), plan.to_json(), replace=True)
+        self._run = _Run(plan, self._slots, self._size)
+        self._dispatch(self._pool, self._run)
+
+    def status(self) -> RunStatus | None:
+        return None if self._run is None else self._run.status()
+
+    def wait(self, timeout_seconds: float) -> None:
+        """Pump the workers until the run's phase or a client's state changed, or time is up."""
+        run, pool = self._run, self._pool
+        if run is None or pool is None or run.phase is not RunPhase.RUNNING:
+            return
+        until = time.monotonic() + timeout_seconds
+        answers: Sequence[Answer] = ()
+        while not answers and (left := until - time.monotonic()) > 0:
+            answers = pool.receive(left)
+        for answer in answers:
+            run.take(answer)
+        self._dispatch(pool, run)
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+
+    def _dispatch(self, pool: WorkerPool, run: _Run) -> None:
+        for slot in range(len(pool)):
+            if pool.is_idle(slot) and (group := run.next_group(slot)) is not None:
+                pool.send(slot, group, run.message(group), _deadline(run.groups[group]))
+
+
+class _Run:
+    """One plan on its way: what waits, what has failed, how it ended."""
+
+    def __init__(self, plan: Plan, slots: Mapping[str, int], size: int) -> None:
+        self.phase = RunPhase.RUNNING
+        self._plan = plan
+        self.groups = plan.groups()
+        self._queues: list[deque[str]] = [deque() for _ in range(size)]
+        self._open = set()
+        for group, tasks in self.groups.items():
+            client = tasks[0].client
+            if client is not None:
+                self._queues[slots[client]].append(group)
+                self._open.add(group)
+        self._failures: dict[str, dict[str, str]] = {}
+        self._states = dict.fromkeys(plan.cohort, "Pending")
+        self._is_server_due = True
+        self._end = ("", "")
+
+    def is_of(self, plan: Plan) -> bool:
+        return (plan.round, plan.attempt) == (self._plan.round, self._plan.attempt)
+
+    def next_group(self, slot: int) -> str | None:
+        """Give what this worker should do next, if anything."""
+        if self._queues[slot]:
+            group = self._queues[slot].popleft()
+            self._states[self._client(group)] = "Running"
+            return group
+        if not self._open and self._is_server_due:
+            self._is_server_due = False
+            return _SERVER
+        return None
+
+    def message(self, group: str) -> dict[str, Any]:
+        failures = self._failures if group == _SERVER else {}
+        tasks = [
+            {
+                "step": task.step,
+                "client": task.client,
+                "inputs": task.inputs,
+                "outputs": task.outputs,
+                "settings": task.settings,
+            }
+            for task in self.groups[group]
+        ]
+        return {"plan": self._plan.head(), "tasks": tasks, "failures": failures}
+
+    def take(self, answer: Answer) -> None:
+        if answer.name == _SERVER:
+            is_done = answer.state == "Succeeded"
+            self.phase = RunPhase.SUCCEEDED if is_done else RunPhase.FAILED
+            self._end = (answer.reason, answer.message)
+            return
+        client = self._client(answer.name)
+        self._open.discard(answer.name)
+        self._states[client] = answer.state
+        if answer.state == "Failed":
+            self._failures[client] = {"reason": answer.reason, "message": answer.message}
+
+    def status(self) -> RunStatus:
+        plan = self._plan
+        return RunStatus(plan.round, plan.attempt, self.phase, *self._end, clients=self._states)
+
+    def _client(self, group: str) -> str:
+        client = self.groups[group][0].client
+        assert client is not None
+        return client
+
+
+def _spread(loads: Mapping[str, float], size: int) -> dict[str, int]:
+    """Give each client a worker, the heaviest first to the least loaded."""
+    totals = [0.0] * size
+    slots = {}
+    for client in sorted(loads, key=lambda name: (-loads[name], name)):
+        slot = totals.index(min(totals))
+        slots[client] = slot
+        totals[slot] += max(loads[client], 1.0)
+    return slots
+
+
+def _deadline(tasks: Sequence[Task]) -> float | None:
+    deadlines = [task.deadline_seconds for task in tasks if task.deadline_seconds is not None]
+    return max(deadlines, default=None)
