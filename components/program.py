@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -74,8 +73,7 @@ def tail_of(log: Path, start: int) -> str:
     return f": {last}"
 
 
-def resolve(command: Sequence[str], search_path: str | None) -> list[str]:
-    """Replace `python`/`python3` by the interpreter that runs Fedloom unless the path has its own."""
-    if command[0] in ("python", "python3") and not shutil.which(command[0], path=search_path):
-        return [sys.executable, *command[1:]]
-    return list(command)
+def search_path(environment: Mapping[str, str]) -> str:
+    """PATH for a user's program: `python` is the interpreter that runs Fedloom, then what was there."""
+    here = str(Path(sys.executable).parent)
+    return os.pathsep.join(filter(None, (here, environment.get("PATH", os.defpath))))

@@ -106,12 +106,12 @@ class UserCode:
         place: Place,
     ) -> Outcome:
         variables = {**os.environ, **request.settings["environment"], **environment.variables()}
-        search = os.pathsep.join(filter(None, (variables.get("PATH"), str(place.base))))
+        variables["PATH"] = program.search_path(variables)
         log = place.logs / f"{request.client or 'server'}.log"
         for path in (environment.update, environment.result):
             if path is not None:
                 path.unlink(missing_ok=True)
-        program.run_program(program.resolve(command, search), variables, place.base, log)
+        program.run_program(command, variables, place.base, log)
         return _read_outcome(environment)
 
 

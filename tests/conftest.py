@@ -104,9 +104,7 @@ def _start(binary: str, server: MinioServer, folder: Path) -> subprocess.Popen[b
         return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
 
 
-def _wait_until_healthy(
-    server: MinioServer, process: subprocess.Popen[bytes], log: Path
-) -> None:
+def _wait_until_healthy(server: MinioServer, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:

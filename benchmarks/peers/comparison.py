@@ -12,13 +12,21 @@ from peers.systems import FEDLOOM, FLOWER, NUMPY_LOOP
 
 SHORT_ROUNDS, LONG_ROUNDS, SHOWN_ROUNDS = 10, 60, 20
 
-ROUND = "round (ms)"
-GAP = "between rounds (ms)"
-START = "start + round 1 (s)"
-MEMORY = "peak PSS (MiB)"
-_SCALES = {ROUND: 1e3, GAP: 1e3, START: 1.0, MEMORY: 2.0**-20}
-# What Fedloom is to reach against Flower: at least (at most, below one) this many times as good.
-_GOALS = {ROUND: 15.0, START: 10.0, MEMORY: 1 / 0.4}
+ROUND = "round_seconds"
+STEADY_ROUND = "round_without_start_seconds"
+GAP = "between_rounds_seconds"
+START = "start_and_first_round_seconds"
+MEMORY = "peak_pss_bytes"
+# How a measure is printed: its words, and what its values are multiplied by.
+_PRINTED = {
+    ROUND: ("round (ms)", 1e3),
+    STEADY_ROUND: ("round, start taken out (ms)", 1e3),
+    GAP: ("between rounds (ms)", 1e3),
+    START: ("start + round 1 (s)", 1.0),
+    MEMORY: ("peak PSS (MiB)", 2.0**-20),
+}
+# How many times better than Flower Fedloom is to be.
+_GOALS = {ROUND: 15.0, STEADY_ROUND: 15.0, START: 10.0, MEMORY: 1 / 0.4}
 
 
 @dataclass
@@ -41,21 +49,34 @@ Table = Mapping[str, Observations]
 def figures(seen: Observations) -> dict[str, list[float]]:
     """Give each measure's values, one per repetition or run, in seconds and bytes.
 
-    A round is (wall of the long run - wall of the short run) / (rounds between them); the time
-    between two rounds' lines is another view of it, free of what a run costs once.
+    A round is (wall of the long run - wall of the short run) / (rounds between them). Two starts
+    that differ by a second make 20 ms of that, so it is given once more with each run's wall counted
+    from its first round on: still with all that comes at the end of a run, but without the start.
+    The time between two rounds' lines shows neither start nor end.
     """
     timed = [*seen.short, *seen.long, *seen.shown]
-    pairs = zip(seen.short, seen.long, strict=True)
+    pairs = list(zip(seen.short, seen.long, strict=True))
     extra = LONG_ROUNDS - SHORT_ROUNDS
     steady = seen.long or seen.shown
     gaps = [median(b - a for a, b in pairwise(run.round_seconds)) for run in steady]
     values = {
         ROUND: [(long.wall_seconds - short.wall_seconds) / extra for short, long in pairs],
+        STEADY_ROUND: [(_after_first(long) - _after_first(short)) / extra for short, long in pairs],
         GAP: gaps,
         START: [run.round_seconds[0] for run in timed],
         MEMORY: [float(run.memory.peak_bytes) for run in seen.memory if run.memory],
     }
     return {name: column for name, column in values.items() if column}
+
+
+def _after_first(run: Run) -> float:
+    return run.wall_seconds - run.round_seconds[0]
+
+
+def walls(seen: Observations) -> dict[str, list[float]]:
+    """Give the timed runs' wall times in seconds, by their number of rounds."""
+    groups = {SHORT_ROUNDS: seen.short, LONG_ROUNDS: seen.long, SHOWN_ROUNDS: seen.shown}
+    return {str(n): [run.wall_seconds for run in runs] for n, runs in groups.items() if runs}
 
 
 def accuracies(seen: Observations) -> list[float]:
@@ -78,6 +99,16 @@ def disagreement(table: Table) -> str | None:
     return None
 
 
+def untracked(table: Table) -> str | None:
+    """Say which system ran without its tracking, so that its figures lack it; None where none did."""
+    for name, seen in table.items():
+        runs = seen.all_runs
+        without = sum(run.finished.get("tracking", {}).get("available") is False for run in runs)
+        if without:
+            return f"{name}: tracking was not available in {without} of {len(runs)} runs"
+    return None
+
+
 def accuracy_lines(table: Table) -> list[str]:
     columns = {name: accuracies(seen)[:SHOWN_ROUNDS] for name, seen in table.items()}
     rows = [
@@ -91,12 +122,12 @@ def figure_lines(table: Table) -> list[str]:
     """Lay out a row per measure and system: median, range, ratios to the two yardsticks."""
     columns = {name: figures(seen) for name, seen in table.items()}
     rows = []
-    for measure, scale in _SCALES.items():
+    for measure, (words, scale) in _PRINTED.items():
         medians = {name: median(c[measure]) for name, c in columns.items() if measure in c}
         for name, middle in medians.items():
             scaled = [value * scale for value in columns[name][measure]]
             spread = f"{_number(min(scaled))} - {_number(max(scaled))}"
-            row = [measure, name, _number(middle * scale), spread]
+            row = [words, name, _number(middle * scale), spread]
             rows.append([*row, _ratio(medians, FLOWER, name), _ratio(medians, name, NUMPY_LOOP)])
     return _lines(["measure", "system", "median", "range", "Flower / it", "it / numpy loop"], rows)
 
@@ -111,7 +142,8 @@ def goal_lines(table: Table) -> list[str]:
         if measure in ours and measure in theirs:
             factor = median(theirs[measure]) / median(ours[measure])
             word = "reached" if factor >= goal else "missed"
-            lines.append(f"{measure}: {factor:.1f} times better than Flower, goal {goal:g}: {word}")
+            words = _PRINTED[measure][0]
+            lines.append(f"{words}: {factor:.1f} times better than Flower, goal {goal:g}: {word}")
     return lines
 
 

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _SAMPLE_SECONDS = 0.1
 _DEADLINE_SECONDS = 900
@@ -51,12 +52,14 @@ class Run:
         wall_seconds: from starting the process until it had ended.
         round_seconds: per round, from starting the process until the round's line was read.
         metrics: per round, as the system told them.
+        finished: what the system told of its end; empty where it tells nothing.
         memory: None where it was not sampled.
     """
 
     wall_seconds: float
     round_seconds: tuple[float, ...]
     metrics: tuple[Mapping[str, float], ...]
+    finished: Mapping[str, Any]
     memory: Memory | None
 
 
@@ -90,7 +93,7 @@ def run_system(command: Command, rounds: int, *, sample_memory: bool) -> Run:
         deadline.start()
         try:
             with _memory_sampled(sample_memory) as samples:
-                lines = list(_timed_rounds(process, started))
+                events = list(_timed_events(process, started))
                 status = process.wait()
                 wall_seconds = time.perf_counter() - started
         finally:
@@ -98,24 +101,24 @@ def run_system(command: Command, rounds: int, *, sample_memory: bool) -> Run:
             process.kill()
             process.wait()
             end_descendants()
-    if status != 0 or len(lines) != rounds:
-        raise RunFailedError(_describe(command, status, len(lines), rounds))
+    told = [(seconds, event["metrics"]) for seconds, event in events if event["event"] == "round"]
+    if status != 0 or len(told) != rounds:
+        raise RunFailedError(_describe(command, status, len(told), rounds))
     memory = Memory(*(max(column) for column in zip(*samples, strict=True))) if samples else None
-    seconds, metrics = zip(*lines, strict=True)
-    return Run(wall_seconds, tuple(seconds), tuple(metrics), memory)
+    finished = next((event for _, event in events if event["event"] == "finished"), {})
+    times, metrics = zip(*told, strict=True)
+    return Run(wall_seconds, tuple(times), tuple(metrics), finished, memory)
 
 
-def _timed_rounds(
+def _timed_events(
     process: subprocess.Popen[bytes], started: float
-) -> Iterator[tuple[float, Mapping[str, float]]]:
+) -> Iterator[tuple[float, Mapping[str, Any]]]:
     assert process.stdout is not None
     for line in process.stdout:
         seconds = time.perf_counter() - started
         # Ray puts its actors' own output between the lines.
         if line.startswith(b"{"):
-            event = json.loads(line)
-            if event["event"] == "round":
-                yield seconds, event["metrics"]
+            yield seconds, json.loads(line)
 
 
 def _describe(command: Command, status: int, seen: int, rounds: int) -> str:

@@ -15,7 +15,7 @@ from controller.embedded.observer import Observer
 from controller.embedded.preflight import check_machine
 from controller.embedded.state import StateFolder
 from controller.embedded.stores import open_job_store
-from controller.embedded.tracking import Tracking, describe
+from controller.embedded.tracking import NoTracking, PublishedTracking, Tracking, describe
 from controller.observed import Observed
 from fedloom.api.dataset import Dataset
 from fedloom.api.documents import Documents
@@ -41,13 +41,15 @@ class Order:
         state: the state folder.
         parallel: how many clients at once.
         tracking_uri: of an MLflow server; None for SQLite in the state folder.
+        is_tracked: whether rounds go to MLflow at all.
     """
 
     documents: Documents
     job: FederatedLearningJob
     state: Path
     parallel: int
-    tracking_uri: str | None
+    tracking_uri: str | None = None
+    is_tracked: bool = True
 
 
 def run_embedded(order: Order, on_event: Callable[[Event], None]) -> Decision:
@@ -107,8 +109,7 @@ class _Run:
         results = self._observer.results
         if results:
             self._notice("Resumed", f"going on after round {results[-1]['round']} in {state.root}")
-        description = describe(self._job, datasets, order.documents.base_folder)
-        tracking = Tracking(state, description, order.tracking_uri, self._store, self._notice)
+        tracking = self._tracking(order, state, datasets)
         try:
             for result in results:
                 tracking.publish(result)
@@ -121,6 +122,16 @@ class _Run:
             self._export(results[-1], models, order.documents.base_folder)
         self._on_event(finished_event(decision, results, found))
         return decision
+
+    def _tracking(
+        self, order: Order, state: StateFolder, datasets: Mapping[str, Dataset]
+    ) -> Tracking:
+        if not order.is_tracked:
+            return NoTracking()
+        description = describe(self._job, datasets, order.documents.base_folder)
+        return PublishedTracking(
+            state, description, order.tracking_uri, self._store, self._notice
+        )
 
     def _loop(self, observed: Observed, tracking: Tracking) -> Decision:
         """observe -> decide -> act until the decision is final."""

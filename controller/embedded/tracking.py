@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from components.user_code import class_script
 from controller.embedded.publisher import Publisher
@@ -20,8 +20,28 @@ _END_SECONDS = 90.0
 _KILLED_END_SECONDS = 5.0
 
 
-class Tracking:
-    """What a run has to do with tracking. Nothing in here fails a round."""
+class Tracking(Protocol):
+    """Where committed rounds are told of. Nothing behind it waits or fails a round."""
+
+    def publish(self, result: Mapping[str, Any]) -> None:
+        """Hand over a committed round; returns at once."""
+
+    def finish(self, status: str) -> dict[str, Any]:
+        """End with FINISHED, FAILED or KILLED; give where the run can be looked at."""
+
+
+class NoTracking:
+    """Tells nobody."""
+
+    def publish(self, result: Mapping[str, Any]) -> None:
+        return
+
+    def finish(self, status: str) -> dict[str, Any]:
+        return {"available": True}
+
+
+class PublishedTracking:
+    """Tracking through the publish process."""
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from fedloom.api.declaration import Bounds, Catalogue, Parameter
 
 _SERVER_LEARNING_RATE = Parameter(
-    "The server adds the mean of the clients' updates times this to the model; 1 is plain averaging.",
+    "The server adds this times the clients' mean update to the model; 1 is plain averaging.",
     1.0,
     Bounds(above=0),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from fedloom.api.declaration import Declared
+from fedloom.api.declaration import RFC_3339, Declared
 from fedloom.api.metadata import ObjectMeta
 
 
@@ -24,7 +24,7 @@ class DatasetObservation:
     """What was seen of the data."""
 
     number_of_samples: Annotated[int, Declared("How many samples it has.")]
-    update_time: Annotated[str | None, Declared("When that was last looked at.")] = None
+    update_time: Annotated[str | None, Declared("When that was last looked at.", RFC_3339)] = None
 
 
 @dataclass(frozen=True)

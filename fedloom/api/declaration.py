@@ -31,6 +31,7 @@ class Bounds:
             Go's RE2; `pattern_meaning` says it in words, after "expected".
         max_length: of a text, in characters.
         max_items: of a list.
+        is_time: a text that is an RFC 3339 time, which the API server checks.
     """
 
     minimum: float | None = None
@@ -43,6 +44,7 @@ class Bounds:
     pattern_meaning: str = ""
     max_length: int | None = None
     max_items: int | None = None
+    is_time: bool = False
 
     def violation(self, value: object) -> str | None:
         """Say what was expected of `value`, or None where it is within the bounds."""
@@ -78,6 +80,7 @@ class Bounds:
 
 
 UNBOUNDED = Bounds()
+RFC_3339 = Bounds(is_time=True)
 
 
 class Form(Enum):
@@ -120,6 +123,7 @@ class Declared:
         form: see Form.
         catalogue: what can be chosen here, where the field's type is a choice with parameters.
         secret: never show the value, not even in the message that refuses it.
+        list_key: the field that tells the entries of a list apart.
     """
 
     description: str
@@ -128,6 +132,7 @@ class Declared:
     form: Form = Form.PLAIN
     catalogue: Catalogue | None = None
     secret: bool = False
+    list_key: str = ""
 
 
 @dataclass(frozen=True)

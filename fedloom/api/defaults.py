@@ -32,8 +32,8 @@ def with_defaults(job: FederatedLearningJob) -> FederatedLearningJob:
     - participation.clients_per_round: the number of training workers;
     - participation.min_clients: the clients of a round, so by default nobody may be missing.
 
-    The environment is the aggregation worker's template's, then the training workers' in order; of a
-    variable the spelling in lower case comes before the one in upper case.
+    The environment is that of the aggregation worker's template, then the training workers' in
+    order; a variable's spelling in lower case comes before the one in upper case.
 
     Raises InvalidJobError where the environment's number of rounds is none.
     """
@@ -83,7 +83,7 @@ def algorithm_of(spec: JobSpec) -> tuple[str, Algorithm]:
 
 
 def from_environment(spec: JobSpec, variables: tuple[str, ...]) -> tuple[str, str] | None:
-    """The path and value of the first of `variables` that a template sets and does not leave empty."""
+    """The path and value of the first of `variables` that a template sets to something."""
     for path, template in _templates(spec):
         environment = template.environment
         for variable in (*variables, *(each.upper() for each in variables)):

@@ -188,7 +188,7 @@ class _Reading:
         if meant and str(document.get("apiVersion")).startswith("sedna.io/"):
             self._refuse(file, f"unknown kind {kind!r}, did you mean {meant!r}?")
             return
-        self._ignored.append(f"{file} {kind}/{name}")
+        self._ignored.append(f"{file} {_printed(kind)}/{name}")
 
     def _refuse(self, file: Path, message: str, line: int | None = None) -> None:
         self.problems.append(Problem(f"{file}:{line}" if line else str(file), message))
@@ -197,7 +197,12 @@ class _Reading:
 def _name_of(document: Mapping[Any, Any]) -> str:
     metadata = document.get("metadata")
     name = metadata.get("name") if isinstance(metadata, Mapping) else None
-    return name if isinstance(name, str) else "?"
+    return _printed(name) if isinstance(name, str) else "?"
+
+
+def _printed(text: str) -> str:
+    """A name of a document as it may go to a terminal: one line, no control characters."""
+    return text if text.isprintable() and len(text) <= 253 else repr(text[:60])
 
 
 def _reason(error: OSError) -> str:

@@ -148,8 +148,8 @@ class JobSpec:
             "clientsPerRound must not be more than the number of training workers",
         ),
         Rule(
-            "!has(self.output) || !has(self.output.savePolicy) || self.output.savePolicy != 'best' || "
-            "has(self.stopCondition)",
+            "!has(self.output) || !has(self.output.savePolicy) || "
+            "self.output.savePolicy != 'best' || has(self.stopCondition)",
             "savePolicy best needs stopCondition: it says which metric is meant",
         ),
     )
@@ -175,7 +175,8 @@ class JobSpec:
     algorithm: Annotated[
         Algorithm | None,
         Declared(
-            "The federated algorithm; else the workers' environment (aggregation_algorithm), else fedavg.",
+            "The federated algorithm; else the workers' environment (aggregation_algorithm), "
+            "else fedavg.",
             catalogue=capabilities.ALGORITHMS,
         ),
     ] = None

@@ -67,7 +67,8 @@ class Participation:
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            "!has(self.minClients) || !has(self.clientsPerRound) || self.minClients <= self.clientsPerRound",
+            "!has(self.minClients) || !has(self.clientsPerRound) || "
+            "self.minClients <= self.clientsPerRound",
             "minClients must not be more than clientsPerRound",
         ),
     )
@@ -96,7 +97,8 @@ class Participation:
     retries: Annotated[
         int,
         Declared(
-            "How often a round with too few updates is tried again with a new cohort before the job fails.",
+            "How often a round with too few updates is tried again with a new cohort, "
+            "before the job fails.",
             Bounds(minimum=0, maximum=100),
         ),
     ] = 1

@@ -12,7 +12,7 @@ from fedloom.api.declaration import Bounds, Declared
 # folders and object keys.
 OBJECT_NAME = Bounds(
     pattern=r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*",
-    pattern_meaning="lower-case letters, digits, '-' and '.', starting and ending with a letter or digit",
+    pattern_meaning="lower-case letters and digits, with '-' and '.' between them",
     max_length=63,
 )
 

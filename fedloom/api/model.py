@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from fedloom.api.declaration import Declared
+from fedloom.api.declaration import RFC_3339, Declared
 from fedloom.api.metadata import ObjectMeta
 
 
@@ -34,7 +34,7 @@ class ModelMetric:
 class ModelObservation:
     """What is known of the weights."""
 
-    update_time: Annotated[str | None, Declared("When they were last written.")] = None
+    update_time: Annotated[str | None, Declared("When they were last written.", RFC_3339)] = None
     metrics: Annotated[tuple[ModelMetric, ...], Declared("How good they are.")] = ()
 
 

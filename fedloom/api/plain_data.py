@@ -1,7 +1,7 @@
 """From YAML's events to plain data: mappings with text names, lists, and what JSON has.
 
 YAML is read as Kubernetes reads it: names are text as written, `1e-5` is a number, a date is text.
-Not taken are duplicate names, tags beyond JSON's types, and aliases that refer to themselves or that
+Not taken are duplicate names, tags beyond JSON's types, and aliases that refer to themselves or
 multiply to more than a document could hold if it were written out. No step recurses, so that no
 nesting exhausts the stack.
 """

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from fedloom.api.declaration import Bounds, Declared, declared_fields
+from fedloom.api.declaration import RFC_3339, Bounds, Declared, declared_fields
 
 PENDING = "Pending"
 RUNNING = "Running"
@@ -67,8 +67,6 @@ REASON_TOO_FEW_UPDATES = "TooFewUpdates"
 MOST_CLIENTS_SHOWN = 100
 """`status.clients` holds the first so many; all of them are in the round's result."""
 
-_TIME = Bounds(max_length=40)
-
 
 @dataclass(frozen=True)
 class Condition:
@@ -79,15 +77,15 @@ class Condition:
     reason: Annotated[str, Declared("Why, as one CamelCase word.")] = ""
     message: Annotated[str, Declared("Why, in words.", Bounds(max_length=32768))] = ""
     last_transition_time: Annotated[
-        str | None, Declared("When the status changed last, RFC 3339.", _TIME)
+        str | None, Declared("When the status changed last, RFC 3339.", RFC_3339)
     ] = None
     observed_generation: Annotated[
         int | None, Declared("The generation of the spec that was looked at.")
     ] = None
     last_heartbeat_time: Annotated[
-        str | None, Declared("Sedna's name for the time of the last change.", _TIME)
+        str | None, Declared("Sedna's name for the time of the last change.", RFC_3339)
     ] = None
-    last_probe_time: Annotated[str | None, Declared("When it was last looked at.", _TIME)] = None
+    last_probe_time: Annotated[str | None, Declared("When it was last looked at.", RFC_3339)] = None
 
 
 @dataclass(frozen=True)
@@ -151,12 +149,13 @@ class JobStatus:
 
     phase: Annotated[str | None, Declared("Pending, Running, Succeeded or Failed.")] = None
     conditions: Annotated[
-        tuple[Condition, ...], Declared("The aspects of the job.", Bounds(max_items=64))
+        tuple[Condition, ...],
+        Declared("The aspects of the job.", Bounds(max_items=64), list_key="type"),
     ] = ()
-    start_time: Annotated[str | None, Declared("When the job was first seen, RFC 3339.", _TIME)] = (
-        None
-    )
-    completion_time: Annotated[str | None, Declared("When it ended, RFC 3339.", _TIME)] = None
+    start_time: Annotated[
+        str | None, Declared("When the job was first seen, RFC 3339.", RFC_3339)
+    ] = None
+    completion_time: Annotated[str | None, Declared("When it ended, RFC 3339.", RFC_3339)] = None
     active: Annotated[int, Declared("Clients that train now.")] = 0
     succeeded: Annotated[int, Declared("Clients whose update the round accepted.")] = 0
     failed: Annotated[int, Declared("Clients that the round dropped.")] = 0
@@ -167,7 +166,9 @@ class JobStatus:
     aggregation_count: Annotated[int | None, Declared("How many rounds are committed.")] = None
     clients: Annotated[
         tuple[ClientStatus, ...],
-        Declared("The first clients of the job.", Bounds(max_items=MOST_CLIENTS_SHOWN)),
+        Declared(
+            "The first clients of the job.", Bounds(max_items=MOST_CLIENTS_SHOWN), list_key="name"
+        ),
     ] = ()
     traffic: Annotated[Traffic | None, Declared("Bytes over the edge boundary.")] = None
     metrics: Annotated[

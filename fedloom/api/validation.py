@@ -75,7 +75,7 @@ def invalid_fields(job: FederatedLearningJob) -> tuple[Problem, ...]:
 
 
 def missing_references(job: FederatedLearningJob, documents: Documents) -> tuple[Problem, ...]:
-    """Find the names of datasets, models and secrets that no document of the job's namespace has."""
+    """Find the names of datasets, models and secrets that are in no document of the namespace."""
     found = _missing(job, "Dataset", _datasets(job.spec), documents.datasets)
     found += _missing(job, "Model", _models(job.spec), documents.models)
     s3 = job.spec.transmitter.s3 if job.spec.transmitter else None

@@ -1,4 +1,4 @@
-"""The words of a problem: where it is, what was got, what was expected, what may have been meant."""
+"""The words of a problem: where, what was got, what was expected, what may have been meant."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ def wrong_type(value: object, expected: str | tuple[type, ...], hidden: bool = F
     got = "a value of another type" if hidden else shown(value)
     if isinstance(expected, str):
         return f"got {got}, expected {expected}"
-    return f"got {got}, expected {one_of([TYPE_WORDS[each] for each in expected])}{_hint(value, expected)}"
+    words = one_of([TYPE_WORDS[each] for each in expected])
+    return f"got {got}, expected {words}{_hint(value, expected)}"
 
 
 def _hint(value: object, expected: tuple[type, ...]) -> str:

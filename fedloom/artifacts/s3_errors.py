@@ -55,7 +55,7 @@ class Answer:
     message: str
 
     def __str__(self) -> str:
-        words = ": ".join(word for word in (self.code, self.message) if word)
+        words = ": ".join(word for word in (self.code, self.message.rstrip(".")) if word)
         return f"the server answered {self.status} {words}".rstrip()
 
 
@@ -85,9 +85,4 @@ def _error_of_object(answer: Answer, place: str, key: str) -> FedloomError:
         return KeyTakenError("ArtifactExists", f"{place}: {key!r}: {answer}")
     if status == 416:
         return CorruptArtifactError(f"{place}: {key!r} is shorter than expected: {answer}")
-    if code in ("XMinioParentIsObject", "XMinioObjectExistsAsDirectory"):
-        return JobError(
-            "KeyConflict",
-            f"{place}: {key!r}: {answer}; one key cannot be a file and another one's folder",
-        )
     return JobError("StoreFailed", f"{place}: {key!r}: {answer}")

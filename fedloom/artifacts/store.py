@@ -20,6 +20,7 @@ class Store(Protocol):
     Every method takes keys as `check_key` wants them. Besides the errors named below, a store
     raises `StoreUnavailableError` where another try may help and `JobError` with the reason
     `StoreDenied` or `StoreFull` where it will not. A store may be used by several threads at once.
+    No key may be another key's folder (`a` beside `a/b`): a folder refuses that, S3 does not.
     """
 
     @property

@@ -18,7 +18,8 @@ class Fault:
 
     `kind`: `refuse` (503 after `after_bytes` of its body), `refuse-in-html` (502, as a load balancer
     would), `cut-upload` (close after `after_bytes` of its body), `cut-download` (close after
-    `after_bytes` of the answer's body), `lose-answer` (served, but nobody hears of it), `stall`.
+    `after_bytes` of the answer's body), `lose-answer` (served, but nobody hears of it), `stall`,
+    `not-s3` (400 in HTML).
     """
 
     kind: str
@@ -93,6 +94,9 @@ class FlakyProxy:
                 client.sendall(_answer(502, "text/html", b"<h1>Bad Gateway</h1>"))
             return
         body = _read_body(client, body, length)
+        if fault.kind == "not-s3":
+            client.sendall(_answer(400, "text/html", b"<h1>Hello</h1>"))
+            return
         if fault.kind == "stall":
             self._stopped.wait(30)
             return

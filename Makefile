@@ -1,0 +1,61 @@
+# Every target works on a fresh clone: what it needs it makes first, in .venv and .tools.
+PYTHON ?= python3
+BIN := .venv/bin
+EXAMPLE := examples/01-digits-numpy
+MINIO_VERSION := v0.0.0-20260212201848-7aac2a2c5b7c
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow check lint types architecture minio crds benchmarks clean
+
+help:  ## say what can be made
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/installed  ## run the main job: ten clients learn to read digits
+	$(BIN)/python $(EXAMPLE)/prepare.py
+	cd $(EXAMPLE) && ../../$(BIN)/fedloom run -f job.yaml
+
+test: .venv/installed-dev check minio  ## style, types, architecture and every test that is not slow
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: .venv/installed-dev minio  ## the tests that `make test` leaves out
+	$(BIN)/python -m pytest -m slow
+
+check: lint types architecture  ## style, types and architecture alone
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/installed-dev
+	$(BIN)/mypy
+
+architecture: .venv/installed-dev
+	$(BIN)/lint-imports
+
+minio: .tools/bin/minio  ## a real S3 server for the tests, built from its source; needs Go
+
+.tools/bin/minio:
+	@if command -v minio >/dev/null; then :; \
+	elif command -v go >/dev/null; then \
+		echo "building MinIO for the S3 tests; once, a few minutes"; \
+		mkdir -p .tools/bin && GOBIN="$(CURDIR)/.tools/bin" go install github.com/minio/minio@$(MINIO_VERSION); \
+	else echo "no Go and no minio on the path: the S3 tests will be left out"; fi
+
+crds: .venv/installed  ## write manifests/base/crds from the types in fedloom/api
+	$(BIN)/python -m cli.main crds --folder manifests/base/crds
+
+benchmarks: .venv/installed-dev  ## measure beside the peers; minutes
+	$(BIN)/python benchmarks/aggregation.py
+	$(BIN)/python benchmarks/embedded_round.py
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:  ## remove what the targets made
+	rm -rf .venv .tools .fedloom $(EXAMPLE)/data $(EXAMPLE)/output $(EXAMPLE)/.fedloom
