@@ -185,7 +185,10 @@ SYSTEMS: dict[str, Callable[[Case, list[Update]], Mean]] = {
 
 
 def measure(case: Case) -> dict[str, Any]:
-    """Give seconds of the system and of numpy.sum (medians), and bytes of memory over the base."""
+    """Give seconds of the system and of numpy.sum and their ratio, and bytes over the base.
+
+    Medians; that of the ratio over the pairs, so that what slows both down for a while cancels.
+    """
     updates = [make_update(client, case.parameters) for client in range(case.clients)]
     mean = SYSTEMS[case.system](case, updates)
     _check(mean(), updates, coarse="int8" in case.system)
@@ -195,6 +198,7 @@ def measure(case: Case) -> dict[str, Any]:
     return {
         "seconds": seconds,
         "sum_seconds": sum_seconds,
+        "ratio": statistics.median(plain / own for own, plain in timings),
         "memory_bytes": _memory_bytes(mean),
         "numpy": np.__version__,
     }

@@ -8,6 +8,7 @@ last accepted round, and repeating a round starts from the same bytes.
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -29,25 +30,32 @@ class EdgeState:
 
         `accepted` is the digest of the client's last update that a round accepted, or None.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._settle(accepted)
         working = self._folder / _WORKING
+        if not self._is_stateless():
+            self._settle(accepted)
         if self._committed.exists():
             shutil.copytree(self._committed, working)
         else:
-            working.mkdir()
+            working.mkdir(parents=True, exist_ok=True)
         return working
 
     def finish(self, digest: str) -> None:
         """Keep the working folder until it is known whether the update `digest` was accepted."""
         working = self._folder / _WORKING
-        if not any(working.iterdir()) and not self._committed.exists():
-            working.rmdir()  # most scripts keep no state: nothing to remember
-            return
-        working.rename(self._folder / _pending(digest))
+        if not self._is_stateless():
+            working.rename(self._folder / _pending(digest))
+
+    def _is_stateless(self) -> bool:
+        """Most scripts keep no state: then there is only an empty working folder, used again."""
+        try:
+            return os.listdir(self._folder) == [_WORKING] and not os.listdir(
+                self._folder / _WORKING
+            )
+        except FileNotFoundError:
+            return False
 
     def _settle(self, accepted: str | None) -> None:
-        for entry in list(self._folder.iterdir()):
+        for entry in list(self._folder.iterdir()) if self._folder.exists() else []:
             if accepted is not None and entry.name == _pending(accepted):
                 _remove(self._committed)
                 entry.rename(self._committed)

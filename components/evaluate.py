@@ -17,10 +17,9 @@ def run(
 
     Raises JobError("EvaluationFailed") where the user's code fails.
     """
-    path = place.store.materialize(model["key"], place.work / "models", digest=model["digest"])
     state = user_code.fresh_folder(place.work)
     try:
-        outcome = code.perform(request, place, state, path)
+        outcome = code.perform(request, place, state, model)
     except UpdateError as error:
         raise JobError("EvaluationFailed", f"{error.reason}: {error.message}") from error
     finally:

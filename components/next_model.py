@@ -67,7 +67,9 @@ class NextModel:
         for name, writer in outputs.items():
             writer.close()
             key = self._request.outputs[name]
-            stored[name] = self._place.store.put_file(key, self._path(name), replace=True)
+            stored[name] = self._place.store.put_file(
+                key, self._path(name), replace=True, durable=True
+            )
         return stored.pop("model"), stored
 
     def __enter__(self) -> NextModel:

@@ -48,9 +48,8 @@ def run_client(requests: Requests, place: Place, code: UserCode) -> None:
         folder = state.begin(training.settings["accepted"])
         outcome = train.run(training, place, code, folder)
     with clock.step("compress"):
-        model = training.inputs["model"]
-        path = place.store.materialize(model["key"], place.work / "models", digest=model["digest"])
-        report = compress.run(compression, place, outcome, code.model(path))
+        model = code.model(place, training.inputs["model"])
+        report = compress.run(compression, place, outcome, model)
     state.finish(report["update"]["digest"])
     report["steps"] = clock.steps
     report["seconds"] = round(clock.steps["compress"][1] - clock.steps["train"][0], 6)

@@ -13,6 +13,4 @@ def run(request: Request, place: Place, code: UserCode, state: Path) -> Outcome:
 
     Raises UpdateError for whatever the user's code does wrong.
     """
-    model = request.inputs["model"]
-    path = place.store.materialize(model["key"], place.work / "models", digest=model["digest"])
-    return code.perform(request, place, state, path)
+    return code.perform(request, place, state, request.inputs["model"])

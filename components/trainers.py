@@ -61,18 +61,23 @@ def execute(path: Path, arguments: Sequence[str]) -> type[Any]:
     return received[-1]
 
 
-def apply_environment(variables: Mapping[str, str], applied: dict[str, str | None]) -> None:
-    """Make `variables` the process's own on top of what it started with; undo the last client's.
+class Environment:
+    """The variables of this process: those it started with, and the last client's on top."""
 
-    `applied` remembers, from call to call, what stood there before.
-    """
-    for name in [name for name in applied if name not in variables]:
-        before = applied.pop(name)
-        if before is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = before
-    for name, value in variables.items():
-        applied.setdefault(name, os.environ.get(name))
-        if os.environ.get(name) != value:
-            os.environ[name] = value
+    def __init__(self) -> None:
+        self._before: dict[str, str | None] = {}
+        self._now: dict[str, str] = {}
+
+    def become(self, variables: Mapping[str, str]) -> None:
+        """Make `variables` the process's own; what the last client had and this one has not goes."""
+        for name in self._now.keys() - variables.keys():
+            before = self._before.pop(name)
+            del self._now[name]
+            if before is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = before
+        for name, value in variables.items():
+            if self._now.get(name) != value:
+                self._before.setdefault(name, os.environ.get(name))
+                os.environ[name] = self._now[name] = value

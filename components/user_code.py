@@ -23,13 +23,15 @@ import numpy as np
 
 from components import program
 from components.request import Place, Request
-from components.trainers import Trainers, apply_environment
+from components.trainers import Environment, Trainers
 from fedloom.artifacts.arrays import load_arrays
 from fedloom.errors import ArtifactError, FedloomError, UpdateError
 from fedloom.training import script
+from fedloom.training.context import Evaluation
 from fedloom.training.environment import TaskEnvironment
 
 Arrays = dict[str, np.ndarray[Any, Any]]
+Model = Mapping[str, Any]  # `key` and `digest` of a global model in the store
 
 
 @dataclass(frozen=True)
@@ -47,56 +49,52 @@ class UserCode:
 
     def __init__(self) -> None:
         self._trainers = Trainers()
-        self._applied: dict[str, str | None] = {}
+        self._environment = Environment()
         self._models: dict[str, Arrays] = {}
 
-    def perform(
-        self, request: Request, place: Place, state: Path, model_file: Path | None
-    ) -> Outcome:
+    def perform(self, request: Request, place: Place, state: Path, model: Model | None) -> Outcome:
         """Do the request's task.
 
-        `state` is the client's state folder; `model_file` the verified global model, None for
-        initialize. Raises UpdateError("ScriptFailed" | "NoUpdate" | "MalformedUpdate") with what
+        `state` is the client's state folder; `model` names the global model, None for initialize.
+        Raises UpdateError("ScriptFailed" | "NoUpdate" | "MalformedUpdate") with what
         the code did wrong.
         """
         settings = request.settings
         command = [*settings["command"], *settings["args"]]
         found = class_script(tuple(command), place.base)
-        environment = task_environment(request, place, state, model_file)
+        environment = task_environment(request, place, state)
         if found is None:
-            return self._run_program(command, environment, request, place)
+            return self._run_program(command, environment, request, place, model)
         path, arguments = found
-        variables = {**settings["environment"], **environment.variables()}
-        apply_environment(variables, self._applied)
+        weights = {} if model is None else self.model(place, model)
+        self._environment.become({**settings["environment"], **environment.variables()})
         try:
-            return self._call(environment, path, arguments)
+            return self._call(environment, path, arguments, weights)
         except FedloomError:
             raise
         except (Exception, SystemExit) as error:
             raise UpdateError("ScriptFailed", _describe(error, path)) from error
 
     def _call(
-        self, environment: TaskEnvironment, path: Path, arguments: tuple[str, ...]
+        self, environment: TaskEnvironment, path: Path, arguments: tuple[str, ...], weights: Arrays
     ) -> Outcome:
         if environment.task == "initialize":
             trainer = self._trainers.class_of(environment.client, path, arguments)
             return Outcome(arrays=_as_arrays(script.initialize(trainer, environment.seed)))
-        assert environment.model is not None
         client = script.client_of(environment)
         instance = self._trainers.instance_of(client, path, arguments)
-        model = {name: array.copy() for name, array in self.model(environment.model).items()}
+        model = {name: array.copy() for name, array in weights.items()}
         given = script.call(instance, environment.task, model, script.round_of(environment))
-        arrays = _as_arrays(given.model) if environment.task == "train" else None
-        steps = given.num_steps if environment.task == "train" else None
-        return checked_outcome(arrays, given.num_examples, steps, given.metrics)
+        if isinstance(given, Evaluation):
+            return checked_outcome(None, given.num_examples, None, given.metrics)
+        arrays = _as_arrays(given.model)
+        return checked_outcome(arrays, given.num_examples, given.num_steps, given.metrics)
 
-    def model(self, path: Path) -> Arrays:
-        """Load a verified model file, once for all clients of this process."""
-        key = str(path)
-        if key not in self._models:
-            self._models.clear()
-            self._models[key] = load_arrays(path)[0]
-        return self._models[key]
+    def model(self, place: Place, model: Model) -> Arrays:
+        """Load a global model, verified, once for all clients of this process. Not to be changed."""
+        if model["digest"] not in self._models:
+            self._models = {model["digest"]: load_arrays(fetch(place, model))[0]}
+        return self._models[model["digest"]]
 
     def _run_program(
         self,
@@ -104,24 +102,31 @@ class UserCode:
         environment: TaskEnvironment,
         request: Request,
         place: Place,
+        model: Model | None,
     ) -> Outcome:
         variables = {**os.environ, **request.settings["environment"], **environment.variables()}
         variables["PATH"] = program.search_path(variables)
         log = place.logs / f"{request.client or 'server'}.log"
         for path in (environment.update, environment.result):
             if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
                 path.unlink(missing_ok=True)
+        if model is not None and environment.model is not None:
+            shutil.copyfile(fetch(place, model), environment.model)
         program.run_program(command, variables, place.base, log)
         return _read_outcome(environment)
 
 
-def task_environment(
-    request: Request, place: Place, state: Path, model_file: Path | None
-) -> TaskEnvironment:
+def fetch(place: Place, model: Model) -> Path:
+    """Give a local file with the verified model."""
+    return place.store.materialize(model["key"], place.work / "models", digest=model["digest"])
+
+
+def task_environment(request: Request, place: Place, state: Path) -> TaskEnvironment:
+    """Describe the request's task to a program: every path is its own, whatever it does to it."""
     settings = request.settings
     task = settings["task"]
     work = place.work / f"{task}-{request.client or 'server'}"
-    work.mkdir(parents=True, exist_ok=True)
     return TaskEnvironment(
         task=task,
         round=request.round,
@@ -129,7 +134,7 @@ def task_environment(
         client=request.client or "evaluation",
         seed=settings["seed"],
         client_seed=settings["client_seed"],
-        model=model_file,
+        model=work / "model.safetensors" if task != "initialize" else None,
         update=work / "update.safetensors" if task != "evaluate" else None,
         result=work / "result.json" if task != "initialize" else None,
         hyperparameters=settings["hyperparameters"],

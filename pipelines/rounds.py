@@ -23,7 +23,7 @@ from pipelines.environment import hyperparameters_of, variables_of
 from pipelines.placement import place_client, place_server
 from pipelines.plan import Plan, Task
 
-_SEED_BITS = 31  # any language's integer holds it
+_SEED_MASK = 2**31 - 1  # any language's integer holds it
 
 
 @dataclass(frozen=True)
@@ -263,7 +263,7 @@ class RoundPlanner:
     def _seed(self, purpose: str, number: int, client: str) -> int:
         seed = self._spec.participation.seed
         parts = (purpose, self._job.metadata.name, seed, number, client)
-        return derive_seed(*parts) % 2**_SEED_BITS
+        return derive_seed(*parts) & _SEED_MASK
 
 
 def _reference(artifact: Mapping[str, Any]) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def _minio_binary() -> str | None:
 def _free_address() -> str:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return "127.0.0.1:%d" % probe.getsockname()[1]
+        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 def _start(binary: str, server: MinioServer, folder: Path) -> subprocess.Popen[bytes]:
@@ -105,10 +105,12 @@ def _start(binary: str, server: MinioServer, folder: Path) -> subprocess.Popen[b
 
 
 def _wait_until_healthy(server: MinioServer, process: subprocess.Popen[bytes], log: Path) -> None:
+    # Not /health/ready: that one answers before the server knows its users and its buckets.
+    address = f"{server.url}/minio/health/cluster"
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            with urllib.request.urlopen(f"{server.url}/minio/health/ready", timeout=2):
+            with urllib.request.urlopen(address, timeout=2):
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.05)

@@ -129,9 +129,7 @@ class _Run:
         if not order.is_tracked:
             return NoTracking()
         description = describe(self._job, datasets, order.documents.base_folder)
-        return PublishedTracking(
-            state, description, order.tracking_uri, self._store, self._notice
-        )
+        return PublishedTracking(state, description, order.tracking_uri, self._store, self._notice)
 
     def _loop(self, observed: Observed, tracking: Tracking) -> Decision:
         """observe -> decide -> act until the decision is final."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ import yaml
 from fedloom.api.dataset import Dataset
 from fedloom.api.job import FederatedLearningJob
 from fedloom.api.model import Model
-from fedloom.api.plain_data import Builder, PlainDataError
+from fedloom.api.plain_data import TEXT_TAG, Builder, PlainDataError, reads_as_text
 from fedloom.api.reading import KINDS, read_object, read_secret
 from fedloom.api.secret import Secret
 from fedloom.api.wording import meant_by, shown
@@ -87,12 +88,20 @@ class _PlainDumper(yaml.SafeDumper):
         return True
 
 
+def _represent_text(dumper: _PlainDumper, text: str) -> yaml.ScalarNode:
+    # pyyaml leaves texts like 1e5 bare that every other reader takes for numbers.
+    return dumper.represent_scalar(TEXT_TAG, text, style=None if reads_as_text(text) else "'")
+
+
+_PlainDumper.add_representer(str, _represent_text)
+
+
 class _Reading:
     """The files read so far, and what was wrong with them."""
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
-        self._files: set[Path] = set()
+        self._files: set[str] = set()
         self._found: dict[tuple[str, str, str], tuple[Named, Path]] = {}
         self._ignored: list[str] = []
 
@@ -130,9 +139,10 @@ class _Reading:
 
     def read_file(self, file: Path) -> None:
         """Read a file's objects, once however often it is named."""
-        if file.resolve() in self._files:
+        real = os.path.realpath(file)  # of a link to itself too, where resolve() fails
+        if real in self._files:
             return
-        self._files.add(file.resolve())
+        self._files.add(real)
         try:
             documents = _load(file)
         except _UnreadableError as error:
@@ -253,9 +263,9 @@ def _build(text: str) -> list[Any]:
         elif isinstance(event, yaml.AliasEvent):
             builder.alias(str(event.anchor), line)
         elif isinstance(event, yaml.MappingStartEvent):
-            builder.open({}, event.anchor, line)
+            builder.open({}, event.tag, event.anchor, line)
         elif isinstance(event, yaml.SequenceStartEvent):
-            builder.open([], event.anchor, line)
+            builder.open([], event.tag, event.anchor, line)
         elif isinstance(event, yaml.CollectionEndEvent):
             builder.close()
         elif isinstance(event, yaml.DocumentStartEvent):
@@ -275,9 +285,9 @@ def _json(text: str) -> Any:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    mapping = dict(pairs)
-    if len(mapping) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"duplicate name {twice[:60]!r}: it stands in one mapping twice")
+    mapping: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in mapping:
+            raise ValueError(f"duplicate name {name[:60]!r}: it stands in one mapping twice")
+        mapping[name] = value
     return mapping

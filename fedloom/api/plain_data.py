@@ -33,6 +33,9 @@ _SPECIAL_FLOAT = re.compile(r"([-+]?)\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _MERGE = "<<"
 
 
+TEXT_TAG = _TAGS + "str"
+
+
 class PlainDataError(Exception):
     """The text is YAML, but not plain data; `line` counts from 1."""
 
@@ -66,8 +69,12 @@ class Builder:
         """Forget the anchors: they are a document's own."""
         self._anchors = {}
 
-    def open(self, value: dict[str, Any] | list[Any], anchor: str | None, line: int) -> None:
+    def open(
+        self, value: dict[str, Any] | list[Any], tag: str | None, anchor: str | None, line: int
+    ) -> None:
         """Begin a mapping or a list, given empty."""
+        if tag not in (None, "!", _TAGS + ("map" if isinstance(value, dict) else "seq")):
+            raise PlainDataError(line, f"tag {tag} is not taken, expected plain data")
         if len(self._frames) >= MOST_LEVELS:
             raise PlainDataError(line, f"nested deeper than {MOST_LEVELS} levels")
         if self._awaits_name():
@@ -88,7 +95,8 @@ class Builder:
     def scalar(
         self, text: str, tag: str | None, is_plain: bool, anchor: str | None, line: int
     ) -> None:
-        """Add a text, number, boolean or null; `is_plain` where it is neither quoted nor tagged."""
+        """Add a text, number, boolean or null; `is_plain` where it has no quotes."""
+        is_plain = is_plain and tag is None
         nodes = 1 + len(text) // _CHARACTERS_PER_NODE
         if self._awaits_name():
             self._name(text, is_merge=is_plain and text == _MERGE, line=line)
@@ -151,6 +159,13 @@ class Builder:
 _MERGE_KEY = str(object())  # told apart from every name in a document by identity
 
 
+def reads_as_text(text: str) -> bool:
+    """Whether a text that is written without quotes reads as itself, here and by other readers."""
+    is_other = text in _NULLS or text in _BOOLEANS or text in ("y", "Y", "n", "N")
+    numbers = (_INTEGER, _FLOAT, _SPECIAL_FLOAT)
+    return not is_other and not any(number.fullmatch(text) for number in numbers)
+
+
 def _mergeable(value: Any, line: int) -> list[dict[str, Any]]:
     merged = value if isinstance(value, list) else [value]
     if not all(isinstance(each, dict) for each in merged):
@@ -161,7 +176,7 @@ def _mergeable(value: Any, line: int) -> list[dict[str, Any]]:
 def _resolved(text: str, tag: str | None, is_plain: bool, line: int) -> Any:
     if is_plain:
         return _plain(text, line)
-    if tag in (None, "!", _TAGS + "str"):
+    if tag in (None, "!", TEXT_TAG):
         return text
     value = _plain(text, line)
     wanted = {"int": int, "float": float, "bool": bool, "null": type(None)}.get(

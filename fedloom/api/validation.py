@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 CLIENTS_METRICS = "train/"
 """Metrics of this prefix are the clients' and need no evaluation."""
 
+_MOST_SEARCHES = 20
 _NOT_YET = "known, but not part of this version: leave it out"
 
 
@@ -118,13 +119,14 @@ def _missing(
     namespace = job.metadata.namespace
     near = {each.metadata.name for each in objects if each.metadata.namespace == namespace}
     far = {each.metadata.name: each.metadata.namespace for each in objects}
-    problems = []
+    problems: list[Problem] = []
     for path, reference in references:
         name = reference.name
         if name in near:
             continue
         message = f"got {name!r}, expected a {kind} of namespace {namespace!r} in the documents"
-        meant = meant_by(name, sorted(near))
+        # A search costs milliseconds: a thousand missing names are not worth a thousand of them.
+        meant = meant_by(name, sorted(near)) if len(problems) < _MOST_SEARCHES else None
         if meant:
             message += f", did you mean {meant!r}?"
         elif name in far:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from fedloom.artifacts.artifact import Artifact, digest_of, digest_of_file, digest_of_sha256
 from fedloom.artifacts.files import NewFile, disk_error
-from fedloom.artifacts.s3_errors import KeyTakenError
+from fedloom.artifacts.s3_errors import KeyTakenError, UploadGoneError
 from fedloom.artifacts.store import check_digest, check_key, check_prefix
 from fedloom.artifacts.transfer import Span, Transfer
 from fedloom.errors import (
@@ -227,6 +227,10 @@ class ObjectStore:
             spans = self._transfer.spans(artifact.size_bytes)
             etags = list(self._transfer.in_order(send, spans))
             self._bucket.complete(key, upload, etags, replace=replace)
+        except UploadGoneError:
+            # If it was the answer to an earlier try that got lost, the object is there, and ours.
+            if self._digest_there(key) != artifact.digest:
+                raise
         except BaseException:
             self._abort(key, upload)
             raise
@@ -239,11 +243,18 @@ class ObjectStore:
             _log.warning("%s: parts are left behind: %s", self.uri_of(key), error)
 
     def _refuse_other_bytes(self, artifact: Artifact) -> None:
-        head = self._bucket.head(artifact.key)
-        there = head.digest or self._download(artifact.key, head, lambda data: None)
+        there = self._digest_there(artifact.key)
         if there != artifact.digest:
             raise ArtifactError(
                 "ArtifactExists",
                 f"{self.uri_of(artifact.key)} holds other bytes already: got {artifact.digest}, "
                 f"there is {there}; artifacts are never overwritten",
             )
+
+    def _digest_there(self, key: str) -> str | None:
+        """The digest of the object that there is now, None if there is none."""
+        try:
+            head = self._bucket.head(key)
+        except ArtifactNotFoundError:
+            return None
+        return head.digest or self._download(key, head, lambda data: None)

@@ -47,7 +47,7 @@ def _path_of(uri: str) -> Path:
 
 
 def _open_s3(rest: str, credentials: S3Credentials, endpoint: str) -> Store:
-    from fedloom.artifacts.s3 import S3Store  # noqa: PLC0415 (minio costs start-up time)
+    from fedloom.artifacts.s3 import S3Store  # minio costs start-up time
 
     bucket, _, prefix = rest.partition("/")
     parts = urlsplit(endpoint)

@@ -228,13 +228,7 @@ class _Requests:
         # To a HEAD a missing bucket and a missing object look the same: ask once for the bucket.
         if self._bucket_seen:
             return
-        try:
-            there = self._call(lambda: self._client.bucket_exists(bucket_name=self._bucket), "")
-        except JobError as error:
-            if error.reason != "StoreDenied":
-                raise
-            there = True  # these credentials may use its objects but not look at the bucket
-        if not there:
+        if not self._call(lambda: self._client.bucket_exists(bucket_name=self._bucket), ""):
             raise error_of(Answer(404, "NoSuchBucket", ""), self._place, "")
         self._bucket_seen = True
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     Arrays = Mapping[str, np.ndarray[Any, Any]]
+    Correction = Callable[[Arrays, Arrays], Arrays]
 
 
 @dataclass(frozen=True)
@@ -41,21 +42,29 @@ class Round:
         number: from 1 to `total`.
         total: rounds of the job.
         seed: an integer that differs per job, round and client and is the same on a retry.
+        correction: the job's drift correction, (gradients, weights) -> corrected gradients; None
+            where its algorithm has none. Scripts call `correct` instead.
     """
 
     number: int
     total: int
     seed: int
+    correction: Correction | None = field(default=None, repr=False)
+
+    @property
+    def corrects(self) -> bool:
+        """Whether `correct` changes anything: where it does not, the way to it can be saved."""
+        return self.correction is not None
 
     def correct(self, gradients: Arrays, model: Arrays) -> Arrays:
         """Give the gradients with the job's drift correction added.
 
-        Call it once per optimisation step with the gradients and the weights at which they were
-        taken, and step along what comes back. FedAvg and FedAvgM correct nothing: the gradients
-        come back as they are.
+        Call it once per optimisation step with the gradients by name and the weights of (at least)
+        these names at which they were taken, and step along what comes back: the same names, shapes
+        and dtypes. The arrays of `gradients` may have been changed in place, those of `model` never.
+        FedAvg and FedAvgM correct nothing: the gradients come back as they are.
         """
-        del model
-        return gradients
+        return gradients if self.correction is None else self.correction(gradients, model)
 
 
 @dataclass(frozen=True)

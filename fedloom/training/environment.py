@@ -82,8 +82,9 @@ class TaskEnvironment:
             rounds=_integer(environ, "FEDLOOM_ROUNDS"),
             client=_required(environ, "FEDLOOM_CLIENT"),
             seed=_integer(environ, "FEDLOOM_SEED"),
-            client_seed=int(
-                environ.get("FEDLOOM_CLIENT_SEED") or _integer(environ, "FEDLOOM_SEED")
+            client_seed=_integer(
+                environ,
+                "FEDLOOM_CLIENT_SEED" if environ.get("FEDLOOM_CLIENT_SEED") else "FEDLOOM_SEED",
             ),
             model=Path(_required(environ, "FEDLOOM_MODEL")) if needs_model else None,
             update=Path(_required(environ, "FEDLOOM_UPDATE")) if needs_update else None,

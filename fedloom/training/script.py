@@ -10,12 +10,16 @@ from __future__ import annotations
 import ast
 import json
 import os
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-from fedloom.errors import JobError
+import numpy as np
+
+from fedloom.errors import JobError, UpdateError
 from fedloom.training.context import Client, Evaluation, Round, Update
 from fedloom.training.environment import TaskEnvironment
 
@@ -25,12 +29,17 @@ _receivers: list[Callable[[type[Any]], None]] = []
 def main(trainer: type[Any]) -> None:
     """Register or run `trainer`; see the module's docstring.
 
+    Ends the process with a message and exit code 1 if the FEDLOOM_* variables are missing or wrong.
     Raises JobError if the environment's task cannot be done by this class.
     """
     if _receivers:
         _receivers[-1](trainer)
         return
-    run_as_program(trainer, TaskEnvironment.read(os.environ))
+    try:
+        environment = TaskEnvironment.read(os.environ)
+    except JobError as error:
+        sys.exit(f"error: {error}")
+    run_as_program(trainer, environment)
 
 
 @contextmanager
@@ -57,7 +66,7 @@ def calls_main(source: str) -> bool:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {a.asname for a in node.names if a.name == "fedloom" and a.asname}
-        elif isinstance(node, ast.ImportFrom) and node.module == "fedloom":
+        elif isinstance(node, ast.ImportFrom) and node.module in ("fedloom", __name__):
             functions |= {a.asname or a.name for a in node.names if a.name == "main"}
     return any(
         _is_main(node.func, names, functions)
@@ -89,7 +98,8 @@ def round_of(environment: TaskEnvironment) -> Round:
 def initialize(trainer: type[Any], seed: int) -> dict[str, Any]:
     """Make the first model with the class's static `initialize(seed)`.
 
-    Raises JobError("NoInitialModel") where the class has none, or gives something else than arrays.
+    Raises JobError("NoInitialModel") where the class has none, or gives something else than a
+    non-empty dict.
     """
     method = getattr(trainer, "initialize", None)
     if method is None:
@@ -109,12 +119,13 @@ def initialize(trainer: type[Any], seed: int) -> dict[str, Any]:
 
 
 def run_as_program(trainer: type[Any], environment: TaskEnvironment) -> None:
-    """Do the environment's task and write its files; the arrays last, so that a file is a whole file."""
+    """Do the environment's task and write its files, each whole or not at all, the result last."""
     from fedloom.artifacts.arrays import dump_arrays, load_arrays
 
     if environment.task == "initialize":
         assert environment.update is not None
-        _write(environment.update, dump_arrays(initialize(trainer, environment.seed)))
+        model = initialize(trainer, environment.seed)
+        _write(environment.update, dump_arrays(arrays_of(model)))
         return
     assert environment.model is not None
     assert environment.result is not None
@@ -128,8 +139,8 @@ def run_as_program(trainer: type[Any], environment: TaskEnvironment) -> None:
     if isinstance(outcome, Update):
         assert environment.update is not None
         result["num_steps"] = outcome.num_steps
-        _write(environment.update, dump_arrays(outcome.model))
-    _write(environment.result, json.dumps(result, default=float).encode())
+        _write(environment.update, dump_arrays(arrays_of(outcome.model)))
+    _write(environment.result, json.dumps(result, default=_plain).encode())
 
 
 def call(instance: Any, task: str, model: dict[str, Any], context: Round) -> Update | Evaluation:
@@ -149,6 +160,31 @@ def call(instance: Any, task: str, model: dict[str, Any], context: Round) -> Upd
             f"{name} gave {type(outcome).__name__}, expected fedloom.{expected.__name__}",
         )
     return outcome
+
+
+def arrays_of(model: Any) -> dict[str, np.ndarray[Any, Any]]:
+    """Give a script's model as numpy arrays by name; what numpy can look at, it looks at.
+
+    Raises UpdateError("MalformedUpdate") for anything but a mapping of arrays.
+    """
+    if not isinstance(model, Mapping):
+        raise UpdateError(
+            "MalformedUpdate", f"model: got {type(model).__name__}, expected a dict of arrays"
+        )
+    arrays = {}
+    for name, value in model.items():
+        array = np.asarray(value)
+        if array.dtype == object:
+            raise UpdateError(
+                "MalformedUpdate", f"tensor {name!r}: got {type(value).__name__}, expected an array"
+            )
+        arrays[str(name)] = array
+    return arrays
+
+
+def _plain(number: Any) -> int | float:
+    """Give a number of numpy or torch as JSON knows it."""
+    return int(number) if isinstance(number, Integral) else float(number)
 
 
 def _write(path: Path, data: bytes) -> None:

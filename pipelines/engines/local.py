@@ -47,9 +47,10 @@ class LocalEngine:
             return
         if self._pool is None:
             self._pool = WorkerPool(self._size, self._settings)
-        self._store.put(layout.plan_key(plan.round, plan.attempt), plan.to_json(), replace=True)
         self._run = _Run(plan, self._slots, self._size)
         self._dispatch(self._pool, self._run)
+        # After the dispatch: the workers are at work while it is written. It is a record, not an input.
+        self._store.put(layout.plan_key(plan.round, plan.attempt), plan.to_json(), replace=True)
 
     def status(self) -> RunStatus | None:
         return None if self._run is None else self._run.status()

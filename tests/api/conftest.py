@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 
 import pytest
 
-from fedloom.api.documents import read_documents
+from fedloom.api.documents import Documents, read_documents
+from fedloom.api.reading import read_object
+from fedloom.api.validation import validate
+from fedloom.errors import InvalidJobError
 
 API_VERSION = "sedna.io/v1alpha1"
 
@@ -76,16 +80,46 @@ def other_documents():
 @pytest.fixture
 def read(tmp_path: Path):
     """Read texts (or bytes, or documents to be written as YAML) as files named `job.yaml`, ..."""
-    import json
 
     def build(*contents, name="job.yaml"):
-        paths = []
-        for index, content in enumerate(contents):
-            path = tmp_path / (name if index == 0 else f"other-{index}.yaml")
-            if isinstance(content, list):
-                content = "\n---\n".join(json.dumps(document) for document in content)
-            path.write_bytes(content if isinstance(content, bytes) else content.encode())
-            paths.append(path)
-        return read_documents(paths)
+        names = [name, *(f"other-{index}.yaml" for index in range(1, len(contents)))]
+        for each, content in zip(names, contents, strict=True):
+            (tmp_path / each).write_bytes(_bytes_of(content))
+        return read_documents([tmp_path / each for each in names])
 
     return build
+
+
+def _bytes_of(content: bytes | str | list) -> bytes:
+    if isinstance(content, list):
+        content = "\n---\n".join(json.dumps(document) for document in content)
+    return content if isinstance(content, bytes) else content.encode()
+
+
+@pytest.fixture
+def problems_of():
+    """Read a document that must be refused; give field -> message."""
+
+    def build(document, read=read_object) -> dict[str, str]:
+        with pytest.raises(InvalidJobError) as caught:
+            read(document)
+        return {problem.field: problem.message for problem in caught.value.problems}
+
+    return build
+
+
+@pytest.fixture
+def found():
+    """Validate documents; give field -> message, without the file and the job."""
+
+    def build(documents: Documents) -> dict[str, str]:
+        problems = validate(documents)
+        return {problem.field.split(" ", 2)[-1]: problem.message for problem in problems}
+
+    return build
+
+
+@pytest.fixture
+def checked(job_document, other_documents, read, found):
+    """Validate a job with this spec beside all that it may refer to."""
+    return lambda **spec: found(read([job_document(**spec), *other_documents]))

@@ -19,7 +19,7 @@ class Fault:
     `kind`: `refuse` (503 after `after_bytes` of its body), `refuse-in-html` (502, as a load balancer
     would), `cut-upload` (close after `after_bytes` of its body), `cut-download` (close after
     `after_bytes` of the answer's body), `lose-answer` (served, but nobody hears of it), `stall`,
-    `not-s3` (400 in HTML).
+    `fail-in-200` (an error after a hasty 200, as S3 does), `not-s3` (400 in HTML).
     """
 
     kind: str
@@ -30,7 +30,8 @@ class Fault:
 class FlakyProxy:
     """Each connection carries one request to `upstream`; `faults` are used up in order.
 
-    A fault meets the next request whose line contains its pattern; `lines` keeps every request line.
+    A fault meets the next request whose line contains all words of its pattern; `lines` keeps every
+    request line.
     """
 
     upstream: tuple[str, int]
@@ -42,7 +43,7 @@ class FlakyProxy:
         self._stopped = threading.Event()
         self._threads: list[threading.Thread] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.endpoint = "127.0.0.1:%d" % self._listener.getsockname()[1]
+        self.endpoint = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self._accepting = threading.Thread(target=self._accept)
         self._accepting.start()
 
@@ -94,6 +95,9 @@ class FlakyProxy:
                 client.sendall(_answer(502, "text/html", b"<h1>Bad Gateway</h1>"))
             return
         body = _read_body(client, body, length)
+        if fault.kind == "fail-in-200":
+            client.sendall(_answer(200, "application/xml", SLOW_DOWN))
+            return
         if fault.kind == "not-s3":
             client.sendall(_answer(400, "text/html", b"<h1>Hello</h1>"))
             return
@@ -110,7 +114,7 @@ class FlakyProxy:
         with self._lock:
             self.lines.append(line)
             for place, (pattern, fault) in enumerate(self.faults):
-                if pattern in line:
+                if all(word in line for word in pattern.split()):
                     del self.faults[place]
                     return fault
         return Fault("none")

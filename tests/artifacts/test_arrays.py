@@ -165,7 +165,7 @@ def test_a_file_loads_as_its_bytes_do(tmp_path):
     ids=["strings", "objects", "complex", "dates", "list", "float", "None"],
 )
 def test_what_is_no_supported_array_is_refused_by_name(value):
-    with pytest.raises(ArtifactError, match="tensor 'bad': got .* expected") as caught:
+    with pytest.raises(ArtifactError, match=r"tensor 'bad': got .* expected") as caught:
         dump_arrays({"good": np.zeros(2), "bad": value})
     assert caught.value.reason == "UnsupportedArray"
 
@@ -190,14 +190,14 @@ def test_a_corrupt_file_is_refused(data, tmp_path):
     path.write_bytes(data)
     with pytest.raises(CorruptArtifactError):
         load_arrays(data)
-    with pytest.raises(CorruptArtifactError, match="corrupt.safetensors"):
+    with pytest.raises(CorruptArtifactError, match=r"corrupt\.safetensors"):
         load_arrays(path)
 
 
 def test_bfloat16_is_refused_with_what_to_do():
     data = _file({"w": _tensor("BF16", [2], [0, 4])}, b"\x80\x3f\x00\x40")
     with pytest.raises(
-        ArtifactError, match="'w': got bfloat16.*save the model as float32"
+        ArtifactError, match=r"'w': got bfloat16.*save the model as float32"
     ) as caught:
         load_arrays(data)
     assert caught.value.reason == "UnsupportedArray"
@@ -213,9 +213,9 @@ def test_a_file_whose_tensors_start_unaligned_loads_aligned():
 @settings(max_examples=300)
 @given(st.binary(max_size=200))
 def test_any_bytes_load_or_are_corrupt(data):
+    reason = ""
     try:
         load_arrays(data)
-    except CorruptArtifactError:
-        return
     except ArtifactError as error:
-        assert error.reason == "UnsupportedArray"
+        reason = error.reason
+    assert reason in ("", "CorruptArtifact", "UnsupportedArray")

@@ -48,11 +48,15 @@ def _somebody_without_rights() -> Iterator[None]:
         os.seteuid(0)
 
 
+def _succeeds(command: list[str]) -> bool:
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
 @pytest.fixture
 def tiny_disk() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp())
     command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+    if shutil.which("mount") is None or not _succeeds(command):
         folder.rmdir()
         pytest.skip("needs the right to mount a file system")
     yield folder
@@ -161,9 +165,13 @@ def test_a_full_disk_is_named_and_nothing_is_left(tiny_disk, tmp_path):
 
 def test_a_full_disk_ends_an_array_file_and_nothing_is_left(tiny_disk):
     values = np.zeros(100_000, np.float32)
-    with pytest.raises(JobError) as caught:
+
+    def write() -> None:
         with ArrayFileWriter(tiny_disk / "m", {"w": (values.dtype, values.shape)}) as writer:
             writer.write("w", 0, values)
+
+    with pytest.raises(JobError) as caught:
+        write()
     assert caught.value.reason == "StoreFull"
     assert _files_below(tiny_disk) == []
 

@@ -13,6 +13,7 @@ import pytest
 from fedloom.artifacts.artifact import Artifact, digest_of
 from fedloom.artifacts.local import LocalStore
 from fedloom.artifacts.opening import open_store
+from fedloom.artifacts.s3 import S3Credentials, S3Store
 from fedloom.artifacts.store import Store
 from fedloom.artifacts.transfer import Transfer
 from fedloom.errors import ArtifactError, ArtifactNotFoundError, CorruptArtifactError, JobError
@@ -59,8 +60,6 @@ def store(case) -> Store:
 
 
 def _s3_case(server, bucket) -> Case:
-    from fedloom.artifacts.s3 import S3Credentials, S3Store
-
     prefix = f"contract/{secrets.token_hex(8)}"
     credentials = S3Credentials(server.access_key, server.secret_key)
     transfer = Transfer(part_bytes=PART_BYTES)

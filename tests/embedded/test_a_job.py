@@ -140,7 +140,14 @@ def test_what_a_client_keeps_in_its_state_folder_is_there_in_the_next_round(benc
         "        print('seen', seen, flush=True)",
     )
     bench.run()
-    assert (bench.state / "logs/a.log").read_text().split() == ["seen", "0", "seen", "1", "seen", "2"]
+    assert (bench.state / "logs/a.log").read_text().split() == [
+        "seen",
+        "0",
+        "seen",
+        "1",
+        "seen",
+        "2",
+    ]
 
 
 def test_each_client_meets_its_own_instance_in_every_round(bench):

@@ -13,10 +13,13 @@ FAULTS = {
     "returns-no-dict": ("return fedloom.Update([1], num_examples=1)", "MalformedUpdate", "list"),
     "nan": ("model['w'][1, 0] = np.nan", "NotFinite", "'w'"),
     "inf": ("model['w'][:] = np.inf", "NotFinite", "'w'"),
-    "shape": ("model['w'] = model['w'][:2]; return fedloom.Update(model, 1)", "ShapeMismatch", "[2, 2]"),
+    "shape": (
+        "model['w'] = model['w'][:2]; return fedloom.Update(model, 1)",
+        "ShapeMismatch",
+        "[2, 2]",
+    ),
     "dtype": (
-        "model['w'] = model['w'].astype(np.float64)\n"
-        "return fedloom.Update(model, num_examples=1)",
+        "model['w'] = model['w'].astype(np.float64)\nreturn fedloom.Update(model, num_examples=1)",
         "DtypeMismatch",
         "float64",
     ),

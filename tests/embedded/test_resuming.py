@@ -19,9 +19,9 @@ ROUNDS = 12
 
 def start(bench, state: Path) -> subprocess.Popen:
     """Start the job as a user does, in a process of its own."""
+    command = [sys.executable, "-m", "cli.main", "run", "-f", bench.write(), "--state", state]
     return subprocess.Popen(
-        [sys.executable, "-m", "cli.main", "run", "-f", bench.write(), "--state", state]
-        + ["-o", "json", "--parallel", "2"],
+        [*command, "-o", "json", "--parallel", "2"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -185,7 +185,7 @@ def test_a_damaged_record_is_named_and_nothing_is_overwritten(bench):
 def test_a_folder_with_foreign_files_is_refused(bench):
     bench.state.mkdir()
     (bench.state / "thesis.txt").write_text("years of work")
-    with pytest.raises(StateError, match="no job.json"):
+    with pytest.raises(StateError, match=r"no job\.json"):
         bench.run()
     assert _listing(bench.state) == ["thesis.txt"]
 

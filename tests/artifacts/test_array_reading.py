@@ -1,7 +1,8 @@
-"""Array files read and written piece by piece: nothing believed unchecked, nothing held in memory."""
+"""Array files read piece by piece: nothing is believed unchecked, nothing held in memory."""
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import tracemalloc
@@ -12,11 +13,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
-from fedloom.artifacts.arrays import ArrayFile, ArrayFileWriter, dump_arrays
-from fedloom.artifacts.artifact import digest_of
-from fedloom.errors import ArtifactError, ArtifactNotFoundError, CorruptArtifactError, JobError
+from fedloom.artifacts.arrays import ArrayFile, dump_arrays
+from fedloom.errors import ArtifactNotFoundError, CorruptArtifactError, JobError
 
 ARRAYS = {
     "w": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -100,7 +99,7 @@ def test_an_unknown_name_is_refused_with_those_there_are(path):
             lambda: file.read("v"),
             lambda: file.read_into("v", 0, np.empty(1)),
         ):
-            with pytest.raises(CorruptArtifactError, match="no tensor 'v', there are .*'w'"):
+            with pytest.raises(CorruptArtifactError, match=r"no tensor 'v', there are .*'w'"):
                 read()
 
 
@@ -191,114 +190,5 @@ def test_arbitrary_bytes_never_fail_in_another_way(data, has_length):
     st.binary(max_size=16),
 )
 def test_any_claim_of_a_header_is_checked(header, data):
-    import json
-
     text = json.dumps(header).encode()
     _is_refused(len(text).to_bytes(8, "little") + text + data)
-
-
-@given(
-    st.dictionaries(
-        st.text(st.characters(exclude_categories=["Cs"]), max_size=4).filter(
-            lambda name: name != "__metadata__"
-        ),
-        hnp.arrays(
-            dtype=st.sampled_from(["float16", "float32", "float64", "int8", "uint64", "bool"]),
-            shape=hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=5),
-        ),
-        max_size=4,
-    ),
-    st.dictionaries(st.sampled_from("xyz"), st.text("ab", max_size=3)),
-    st.integers(1, 7),
-    st.randoms(),
-)
-def test_a_file_written_in_blocks_is_the_dumped_one(arrays, metadata, step, random):
-    pieces = [
-        (name, start, array.reshape(-1)[start : start + step])
-        for name, array in arrays.items()
-        for start in range(0, array.size, step)
-    ]
-    random.shuffle(pieces)
-    layout = {name: (array.dtype, array.shape) for name, array in arrays.items()}
-    try:
-        with ArrayFileWriter(SCRATCH, layout, metadata) as writer:
-            for name, start, values in pieces:
-                writer.write(name, start, values)
-            size_bytes, digest = writer.close()
-        written = SCRATCH.read_bytes()
-    finally:
-        SCRATCH.unlink(missing_ok=True)
-
-    expected = dump_arrays(arrays, metadata)
-    assert written == expected
-    assert (size_bytes, digest) == (len(expected), digest_of(expected))
-
-
-def test_closing_twice_says_the_same(tmp_path):
-    writer = ArrayFileWriter(tmp_path / "a", {"w": ("float32", (2,))})
-    with writer:
-        writer.write("w", 0, np.zeros(2, np.float32))
-    assert writer.close() == writer.close()
-    assert writer.close()[0] == (tmp_path / "a").stat().st_size
-
-
-def test_an_unfinished_file_never_appears(tmp_path):
-    layout = {"w": (np.float32, (4,)), "v": (np.float32, (1,))}
-    one = np.ones(1, np.float32)
-
-    with pytest.raises(ArtifactError, match=r"'w': 3") as caught:
-        with ArrayFileWriter(tmp_path / "a", layout) as writer:
-            writer.write("w", 0, one)
-            writer.write("v", 0, one)
-    assert caught.value.reason == "IncompleteArtifact"
-
-    with pytest.raises(ArtifactError, match=r"'v': -1"):
-        with ArrayFileWriter(tmp_path / "a", layout) as writer:
-            writer.write("w", 0, np.ones(4, np.float32))
-            writer.write("v", 0, one)
-            writer.write("v", 0, one)
-
-    with pytest.raises(RuntimeError, match="the caller's own"):
-        with ArrayFileWriter(tmp_path / "a", layout) as writer:
-            writer.write("w", 0, one)
-            raise RuntimeError("the caller's own")
-
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_block_that_does_not_fit_the_layout_is_the_callers_mistake(tmp_path):
-    with ArrayFileWriter(tmp_path / "a", {"w": (np.float32, (4,))}) as writer:
-        for name, start, values in (
-            ("v", 0, np.zeros(4, np.float32)),
-            ("w", 0, np.zeros(4, np.float64)),
-            ("w", 0, np.zeros((2, 2), np.float32)),
-            ("w", 1, np.zeros(4, np.float32)),
-            ("w", -1, np.zeros(1, np.float32)),
-        ):
-            with pytest.raises(ValueError, match="got"):
-                writer.write(name, start, values)
-        writer.write("w", 0, np.zeros(8, np.float32)[::2])
-
-
-def test_a_layout_that_the_format_cannot_hold_makes_no_file(tmp_path):
-    for layout in ({"w": ("O", (1,))}, {"w": ("f4", (-1,))}, {"__metadata__": ("f4", (1,))}):
-        with pytest.raises(ArtifactError):
-            ArrayFileWriter(tmp_path / "a", layout)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_memory_stays_flat_whatever_the_size_of_the_file(tmp_path):
-    path = tmp_path / "big.safetensors"
-    count, step = 16 * MIB, MIB // 4
-    block = np.ones(step, np.float32)
-    tracemalloc.start()
-    with ArrayFileWriter(path, {"w": (np.float32, (count,))}) as writer:
-        for start in range(0, count, step):
-            writer.write("w", start, block)
-    with ArrayFile(path) as file:
-        for start in range(0, count, step):
-            file.read_into("w", start, block)
-    peak_bytes = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert path.stat().st_size > 64 * MIB
-    assert peak_bytes < 2 * MIB

@@ -1,0 +1,120 @@
+"""Algorithms and codecs, and the parameters of each, are those that this version has."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("spec", "field", "message"),
+    [
+        *(
+            pytest.param(
+                {"algorithm": {"name": name}},
+                "spec.algorithm.name",
+                "known, but not part of this version, expected fedavg or fedavgm",
+                id=name,
+            )
+            for name in (
+                *("fedadam", "fedyogi", "fedadagrad", "fedprox", "scaffold", "fednova", "median"),
+                *("trimmed-mean", "krum", "multi-krum", "geometric-median", "mistnet"),
+            )
+        ),
+        pytest.param(
+            {"algorithm": {"name": "fedavgn"}}, "spec.algorithm.name", "did you mean", id="unknown"
+        ),
+        pytest.param(
+            {"algorithm": {"name": ""}}, "spec.algorithm.name", "expected fedavg", id="nameless"
+        ),
+        pytest.param(
+            {"algorithm": {"name": "fedavg", "parameters": {"momentum": 0.5}}},
+            "spec.algorithm.parameters.momentum",
+            "unknown parameter of fedavg, expected serverLearningRate",
+            id="parameter-of-another",
+        ),
+        pytest.param(
+            {"algorithm": {"name": "fedavgm", "parameters": {"momentun": 0.5}}},
+            "spec.algorithm.parameters.momentun",
+            "did you mean 'momentum'?",
+            id="parameter-misspelt",
+        ),
+        *(
+            pytest.param(
+                {"algorithm": {"name": "fedavgm", "parameters": {"momentum": value}}},
+                "spec.algorithm.parameters.momentum",
+                message,
+                id=f"momentum-{value}",
+            )
+            for value, message in (
+                (1, "expected less than 1"),
+                (-0.1, "expected at least 0"),
+                (True, "got true (a boolean)"),
+                ("0.9", "leave out the quotes"),
+            )
+        ),
+        pytest.param(
+            {"algorithm": {"name": "fedavg", "parameters": {"serverLearningRate": 0}}},
+            "spec.algorithm.parameters.serverLearningRate",
+            "expected more than 0",
+            id="rate-zero",
+        ),
+        *(
+            pytest.param(
+                {"compression": {"uplink": {"codec": name, "fraction": 0.1}}},
+                "spec.compression.uplink.codec",
+                "known, but not part of this version",
+                id=name,
+            )
+            for name in ("int4", "topk", "stc", "sign", "lowrank")
+        ),
+        pytest.param(
+            {"compression": {"downlink": {"codec": "int8"}}},
+            "spec.compression.downlink.codec",
+            "got 'int8': known, but not part of this version, expected none",
+            id="downlink",
+        ),
+        pytest.param(
+            {"compression": {"uplink": {"codec": "in8"}}},
+            "spec.compression.uplink.codec",
+            "did you mean 'int8'?",
+            id="codec-misspelt",
+        ),
+        pytest.param(
+            {"compression": {"uplink": {"codec": "int8", "blocksize": 64}}},
+            "spec.compression.uplink.blocksize",
+            "did you mean 'blockSize'?",
+            id="codec-parameter",
+        ),
+        pytest.param(
+            {"compression": {"uplink": {"codec": "int8", "errorFeedbak": True}}},
+            "spec.compression.uplink.errorFeedbak",
+            "did you mean 'errorFeedback'?",
+            id="codec-field",
+        ),
+        *(
+            pytest.param(
+                {"compression": {"uplink": {"codec": "int8", "blockSize": value}}},
+                "spec.compression.uplink.blockSize",
+                message,
+                id=f"block-{value}",
+            )
+            for value, message in (
+                (8, "at least 16"),
+                (131072, "at most 65536"),
+                (100, "a power of two"),
+                (64.0, "leave out the decimals"),
+                ("64", "leave out the quotes"),
+            )
+        ),
+        pytest.param(
+            {"compression": {"uplink": {"codec": "int8", "errorFeedback": True}}},
+            "spec.compression.uplink.errorFeedback",
+            "known, but not part of this version",
+            id="error-feedback",
+        ),
+    ],
+)
+def test_a_choice_that_this_version_does_not_have_is_refused(checked, spec, field, message):
+    problems = checked(**spec)
+    assert list(problems) == [field]
+    assert message in problems[field]
