@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from fedloom.artifacts.credentials import S3Credentials
+from fedloom.artifacts.local import LocalStore
 from fedloom.artifacts.opening import open_store
 from fedloom.artifacts.store import Store
+from fedloom.artifacts.transient import Scratch, TransientUpdates
 
 
 def connect(settings: Mapping[str, Any]) -> Store:
-    """Open the store `settings["store"]`, with its `endpoint` and `credentials` where they are given."""
+    """Open the store that `settings` describe; plain JSON values, so that they fit in a message.
+
+    `store` is its address, `endpoint` and `credentials` belong to S3. With `scratch` (`memory` and
+    `disk` folders, `memory_limit_bytes`) updates are kept there instead.
+    """
     keys = settings.get("credentials")
     credentials = S3Credentials(**keys) if keys else None
-    return open_store(settings["store"], credentials, settings.get("endpoint"))
+    store = open_store(settings["store"], credentials, settings.get("endpoint"))
+    scratch = settings.get("scratch")
+    if scratch is None:
+        return store
+    homes = (LocalStore(Path(scratch[name])) for name in ("memory", "disk"))
+    return TransientUpdates(store, Scratch(*homes, scratch["memory_limit_bytes"]))

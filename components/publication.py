@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fedloom.errors import ArtifactNotFoundError
 from fedloom.tracking.tracker import JobDescription, Result, Run, Status, Tracker
 
 Event = dict[str, Any]
@@ -93,6 +94,7 @@ class Publication:
         self._tell = tell
         self._waiting: list[Result] = []
         self._models: dict[int, tuple[Result, Path]] = {}
+        self._lost: set[int] = set()
         self._champion: Result | None = None
 
     @property
@@ -128,10 +130,10 @@ class Publication:
             self._tell({"event": "recorded", "round": self._progress.recorded_through})
         if not (with_models and self._registers_every):
             return False
-        unregistered = self._unregistered()
-        if unregistered:
-            self._register(tracker, min(unregistered))
-        return len(unregistered) > 1
+        ready = self._unregistered() - self._lost
+        if ready:
+            self._register(tracker, min(ready))
+        return len(ready) > 1
 
     def finish(self, status: Status) -> None:
         """End the run. A job that was only interrupted registers its one model when it ends for good."""
@@ -170,17 +172,18 @@ class Publication:
         result, model_file = self._models[number]
         try:
             version = tracker.register(result, model_file)
-        except OSError as error:  # the file: without it there is nothing to try again in this run
+        except ArtifactNotFoundError as error:  # nothing to try again until it is passed again
             print(f"publish: round {number} is not registered: {error}", file=sys.stderr)
-            del self._models[number]
+            self._lost.add(number)
             return
         self._progress.registered[number] = version
         self._save()
         self._tell({"event": "registered", "round": number, "version": version})
 
     def _save(self) -> None:
-        complete = self._progress.recorded_through
-        if self._models:  # their files have to be passed again
-            complete = min(complete, *(number - 1 for number in self._unregistered()), complete)
-        self._progress.complete_through = complete
+        recorded = self._progress.recorded_through
+        # A model that is not registered has to be passed again.
+        self._progress.complete_through = min(
+            [recorded, *(number - 1 for number in self._unregistered())]
+        )
         self._progress.save()

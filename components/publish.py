@@ -41,6 +41,7 @@ from typing import Any, BinaryIO
 
 from components.publication import Event, Progress, Publication
 from fedloom.errors import FedloomError, TrackingUnavailableError
+from fedloom.tracking.process import prepare_process, show_libraries
 from fedloom.tracking.tracker import JobDescription, Status, Tracker, checked_status
 
 Message = dict[str, Any]
@@ -106,7 +107,7 @@ class Publisher:
             if task == "begin":
                 self._begin(message)
             elif task == "round" and self._publication is not None:
-                file = message["model_file"]
+                file = message.get("model_file")
                 self._publication.take(message["result"], None if file is None else Path(file))
             elif task == "finish":
                 self._status = checked_status(message["status"])
@@ -168,10 +169,20 @@ class Publisher:
 def open_mlflow(tracking_uri: str, artifact_location: str | None) -> Tracker:
     """The tracker for this URI. Raises TrackingUnavailableError where there is no MLflow."""
     try:
-        from fedloom.tracking.mlflow_tracker import MlflowTracker
-    except ImportError as error:
-        raise TrackingUnavailableError(f"MLflow cannot be imported: {error}") from error
-    return MlflowTracker(tracking_uri, artifact_location)
+        tracker = _mlflow_tracker()
+    except ImportError:
+        show_libraries()
+        try:
+            tracker = _mlflow_tracker()
+        except ImportError as error:
+            raise TrackingUnavailableError(f"MLflow cannot be imported: {error}") from error
+    return tracker(tracking_uri, artifact_location)
+
+
+def _mlflow_tracker() -> Open:
+    from fedloom.tracking.mlflow_tracker import MlflowTracker
+
+    return MlflowTracker
 
 
 def claim_output() -> BinaryIO:
@@ -189,13 +200,13 @@ def main() -> None:
         with contextlib.suppress(BrokenPipeError):  # nobody listens any more; finish all the same
             channel.write(json.dumps(event).encode() + b"\n")
 
-    from fedloom.tracking.process import prepare_process
-
     prepare_process()
     publisher = Publisher(open_mlflow, tell)
     threading.Thread(target=publisher.read, args=(sys.stdin.buffer,), daemon=True).start()
     publisher.run()
-    os._exit(0)  # the reading thread may hold standard input's lock, and no library need be unloaded
+    os._exit(
+        0
+    )  # the reading thread may hold standard input's lock, and no library need be unloaded
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What several rooms' tests need: a real S3 server."""
+"""What several rooms' tests need: a real S3 server, and patience on a busy machine."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A slow machine is no failure: examples have no deadline of their own, the test run's timeout holds.
+settings.register_profile("fedloom", deadline=None)
+settings.load_profile("fedloom")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 START_SECONDS = 30.0

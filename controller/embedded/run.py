@@ -13,6 +13,7 @@ from controller.decide import Decision, decide
 from controller.embedded.events import finished_event, round_event
 from controller.embedded.observer import Observer
 from controller.embedded.preflight import check_machine
+from controller.embedded.scratch import clear_memory
 from controller.embedded.state import StateFolder
 from controller.embedded.stores import open_job_store
 from controller.embedded.tracking import NoTracking, PublishedTracking, Tracking, describe
@@ -22,6 +23,7 @@ from fedloom.api.documents import Documents
 from fedloom.api.job import FederatedLearningJob
 from fedloom.api.lookup import datasets_of, models_of
 from fedloom.api.model import Model
+from fedloom.artifacts import layout
 from fedloom.artifacts.store import Store
 from fedloom.errors import FedloomError
 from pipelines.engines.local import LocalEngine
@@ -70,14 +72,19 @@ def run_embedded(order: Order, on_event: Callable[[Event], None]) -> Decision:
             "logs": str(state.logs),
             "base": str(order.documents.base_folder.absolute()),
         }
-        shutil.rmtree(state.work, ignore_errors=True)
+        _clear(state)
         engine = LocalEngine(store, order.parallel, settings, sizes)
         run = _Run(state.job, store, engine, RoundPlanner(state.job, datasets, models), on_event)
         try:
             return run.to_the_end(order, state, datasets, models)
         finally:
             engine.close()
-            shutil.rmtree(state.work, ignore_errors=True)
+            _clear(state)
+
+
+def _clear(state: StateFolder) -> None:
+    shutil.rmtree(state.work, ignore_errors=True)
+    clear_memory()
 
 
 class _Run:
@@ -150,6 +157,7 @@ class _Run:
             for result in results[told:]:
                 tracking.publish(result)
                 self._tell(result)
+                self._store.delete(layout.updates_folder(result["round"]))
             told = len(results)
 
     def _tell(self, result: Mapping[str, Any]) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from components.connection import connect
+from controller.embedded.scratch import scratch_of
 from controller.embedded.state import StateFolder
 from fedloom.api.documents import Documents
 from fedloom.api.lookup import secret_of
 from fedloom.api.secret import Secret
 from fedloom.artifacts import layout
-from fedloom.artifacts.local import LocalStore
 from fedloom.artifacts.store import Store
 from fedloom.errors import JobError
 
@@ -19,13 +19,15 @@ _DEFAULT_ENDPOINT = "s3.amazonaws.com"
 
 def open_job_store(documents: Documents, state: StateFolder) -> tuple[Store, dict[str, Any]]:
     """Open the job's store; also give what a worker needs to open the same one."""
+    settings: dict[str, Any]
     transmitter = state.job.spec.transmitter
     if transmitter is None or transmitter.s3 is None:
-        return LocalStore(state.artifacts), {"store": state.artifacts.as_uri()}
+        settings = {"store": state.artifacts.as_uri(), "scratch": scratch_of(state)}
+        return connect(settings), settings
     meta = state.job.metadata
     uri = transmitter.s3.agg_data_path.rstrip("/")
     uri = f"{uri}/{layout.job_prefix(meta.namespace, meta.name, meta.uid)}"
-    settings: dict[str, Any] = {"store": uri}
+    settings = {"store": uri}
     if transmitter.s3.credential_name:
         secret = secret_of(documents, state.job, transmitter.s3.credential_name)
         settings |= {"endpoint": _endpoint(secret), "credentials": _credentials(secret)}

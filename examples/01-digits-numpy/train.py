@@ -35,7 +35,10 @@ class Digits:
                 model[name] -= self.learning_rate * gradient
             losses.append(loss)
         return fedloom.Update(
-            model, num_examples=len(self.y), num_steps=len(losses), metrics={"loss": np.mean(losses)}
+            model,
+            num_examples=len(self.y),
+            num_steps=len(losses),
+            metrics={"loss": np.mean(losses)},
         )
 
     def evaluate(self, model: Arrays, context: fedloom.Round) -> fedloom.Evaluation:

@@ -2,7 +2,7 @@
 
     <namespace>/<job>-<uid8>/          `job_prefix`: where the job's own store is opened
         round-0007/
-            plan-1.json                the plan of the first attempt
+            plan.json                  the plan of the first attempt; plan-2.json of the second
             attempt-1.json             what became of that attempt
             model.safetensors          the global model after the round
             model-delta.safetensors    the same as a compressed change, for the downlink
@@ -24,6 +24,7 @@ from fedloom.artifacts.store import check_key
 from fedloom.errors import ArtifactError
 
 _ROUND = re.compile(r"(?:^|/)round-(\d{4,})(?:/|$)|(?:^|/)state/[^/]+-(\d{4,})\.safetensors$")
+_UPDATE = re.compile(r"round-\d{4,}/updates/")
 
 
 def round_folder(number: int) -> str:
@@ -43,7 +44,8 @@ def model_delta_key(number: int) -> str:
 
 def plan_key(number: int, attempt: int) -> str:
     """The plan of one attempt at a round; attempts count from 1."""
-    return f"{round_folder(number)}/plan-{_counted(attempt)}.json"
+    name = "plan" if _counted(attempt) == 1 else f"plan-{attempt}"
+    return f"{round_folder(number)}/{name}.json"
 
 
 def attempt_key(number: int, attempt: int) -> str:
@@ -76,6 +78,16 @@ def job_prefix(namespace: str, name: str, uid: str) -> str:
     if len(uid) < 8:
         raise ArtifactError("InvalidKey", f"uid: got {uid!r}, expected 8 characters or more")
     return check_key(f"{_part(namespace)}/{_part(name)}-{_part(uid[:8])}")
+
+
+def updates_folder(number: int) -> str:
+    """The prefix of all updates and reports of a round."""
+    return f"{round_folder(number)}/updates"
+
+
+def is_update(key: str) -> bool:
+    """Say whether this is an update or a report of one: what a committed round needs no more."""
+    return _UPDATE.match(key) is not None
 
 
 def round_number(key: str) -> int | None:

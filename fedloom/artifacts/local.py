@@ -9,11 +9,11 @@ from hashlib import sha256
 from pathlib import Path
 
 from fedloom.artifacts.artifact import (
-    BLOCK_BYTES,
     Artifact,
     digest_of,
     digest_of_file,
     digest_of_sha256,
+    new_block,
 )
 from fedloom.artifacts.files import NewFile, disk_error, read_at, remove_if_there
 from fedloom.artifacts.store import TEMPORARY_PREFIX, check_digest, check_key, check_prefix
@@ -164,7 +164,7 @@ class LocalStore:
 
 
 def _blocks_of(descriptor: int) -> Iterator[memoryview]:
-    block = bytearray(BLOCK_BYTES)
+    block = new_block(descriptor)
     view = memoryview(block)
     while count := os.readv(descriptor, [block]):
         yield view[:count]

@@ -136,4 +136,4 @@ def checked_status(value: Any) -> Status:
     """The status, or JobError("BadStatus")."""
     if value not in ("FINISHED", "FAILED", "KILLED"):
         raise JobError("BadStatus", f"status: got {value!r}, expected FINISHED, FAILED or KILLED")
-    return cast(Status, value)
+    return cast("Status", value)

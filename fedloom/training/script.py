@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -60,7 +61,7 @@ def calls_main(source: str) -> bool:
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):
-        return "import fedloom" in source
+        return re.search(r"^\s*(import|from)\s+fedloom\b", source, re.MULTILINE) is not None
     names = {"fedloom"}
     functions: set[str] = set()
     for node in ast.walk(tree):

@@ -9,17 +9,6 @@ import pytest
 from fedloom.api.reading import read_job
 
 
-def test_the_small_job_reads(job_document):
-    job = read_job(job_document())
-    assert [worker.dataset.name for worker in job.spec.training_workers] == [
-        "ward-a",
-        "ward-b",
-        "ward-c",
-    ]
-    assert job.metadata.namespace == "default"
-    assert job.spec.pretrained_model is None
-
-
 @pytest.mark.parametrize(
     ("spec", "field", "message"),
     [
@@ -165,6 +154,30 @@ def test_the_small_job_reads(job_document):
             id="hyperparameter",
         ),
         pytest.param(
+            {"hyperparameters": {"start": {1, 2}}},
+            "spec.hyperparameters.start",
+            "got a set, expected a value that JSON has",
+            id="not-json",
+        ),
+        pytest.param(
+            {"hyperparameters": {2: 3}},
+            "spec.hyperparameters['2 (an integer)']",
+            "expected text",
+            id="name-that-is-no-text",
+        ),
+        pytest.param(
+            {"transmitter": {"ws": True}},
+            "spec.transmitter.ws",
+            "expected an empty mapping {}",
+            id="ws-boolean",
+        ),
+        pytest.param(
+            {"transfer": {"from": [{"model": "a"}] * 17}},
+            "spec.transfer.from",
+            "expected at most 16 entries",
+            id="too-many-sources",
+        ),
+        pytest.param(
             {"pretrainedModel": {}},
             "spec.pretrainedModel.name",
             "missing, expected text",
@@ -258,32 +271,6 @@ def test_every_problem_is_said_at_once(problems_of, job_document):
 
 def test_a_name_that_is_no_identifier_is_shown_quoted(problems_of, job_document):
     assert list(problems_of(job_document(**{"a b.c": 1}))) == ["spec['a b.c']"]
-
-
-def test_null_is_absent(job_document):
-    document = job_document()
-    document["spec"] |= {"rounds": None, "algorithm": None, "participation": None, "suspend": None}
-    spec = read_job(document).spec
-    assert (spec.rounds, spec.algorithm, spec.suspend) == (None, None, False)
-    assert spec.participation.deadline_seconds == 600.0
-
-
-def test_an_integer_is_a_number_but_stays_an_integer_where_the_field_is_free(job_document):
-    spec = read_job(
-        job_document(participation={"deadlineSeconds": 30}, hyperparameters={"epochs": 1})
-    ).spec
-    assert isinstance(spec.participation.deadline_seconds, float)
-    assert isinstance(spec.hyperparameters["epochs"], int)
-
-
-def test_a_pretrained_model_with_an_empty_name_is_absent(job_document):
-    assert read_job(job_document(pretrainedModel={"name": ""})).spec.pretrained_model is None
-
-
-def test_a_codec_s_parameters_stand_beside_its_name(job_document):
-    uplink = {"codec": "int8", "blockSize": 64}
-    codec = read_job(job_document(compression={"uplink": uplink})).spec.compression.uplink
-    assert (codec.codec, codec.parameters) == ("int8", {"blockSize": 64})
 
 
 def test_nesting_without_end_is_refused(problems_of, job_document):

@@ -67,6 +67,7 @@ def test_a_secret_s_values_show_up_neither_in_its_repr_nor_in_problems(problems_
     secret = read_secret(document)
     assert "KEY" in repr(secret)
     assert "hunter2" not in repr(secret) + repr(secret.metadata)
+    assert "hunter2" not in str(problems_of(document | {"data": ["hunter2"]}, read_secret))
     document["data"] = {"KEY": "hunter2", "PIN": 1234567}
     document["metadata"]["annotations"]["pin"] = 1234567
     found = problems_of(document, read_secret)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 
+from fedloom.api.job import Algorithm
 from fedloom.api.reading import read_job
 from fedloom.api.validation import invalid_fields, job_to_run, validate
 from fedloom.errors import InvalidJobError
@@ -232,6 +234,13 @@ def test_a_job_made_in_code_is_held_to_the_same_bounds(job_document):
     )
     fields = [problem.field for problem in invalid_fields(replace(job, spec=spec))]
     assert fields == ["spec.rounds", "spec.participation.deadlineSeconds"]
+
+
+def test_a_parameter_made_in_code_is_finite(job_document):
+    job = read_job(job_document())
+    algorithm = Algorithm("fedavgm", {"momentum": math.nan})
+    (problem,) = invalid_fields(replace(job, spec=replace(job.spec, algorithm=algorithm)))
+    assert problem.message == "got nan (a number), expected a finite number"
 
 
 def test_the_job_to_run_is_checked_and_filled_in(job_document, other_documents, read):

@@ -33,10 +33,6 @@ def test_every_round_is_told_with_metrics_clients_and_real_sizes(bench):
         sizes = [c["uplink_bytes"] for c in event["clients"].values()]
         assert event["traffic"]["uplink_bytes"] == sum(sizes) > 0
         assert event["model"]["digest"].startswith("sha256:")
-    files = list(bench.state.glob("artifacts/default/*/round-0001/updates/*/1/update.safetensors"))
-    assert sorted(f.stat().st_size for f in files) == sorted(
-        c["uplink_bytes"] for c in rounds[0]["clients"].values()
-    )
 
 
 def test_the_final_model_is_copied_to_where_the_model_document_says(bench):

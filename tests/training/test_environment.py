@@ -90,5 +90,5 @@ def test_a_wrong_value_is_named_with_what_was_expected(name, value, message):
 
 
 def test_a_script_started_by_hand_is_told_how_to_run_it():
-    with pytest.raises(JobError, match="FEDLOOM_TASK: got nothing.*fedloom run -f job.yaml"):
+    with pytest.raises(JobError, match=r"FEDLOOM_TASK: got nothing.*fedloom run -f job\.yaml"):
         TaskEnvironment.read({})

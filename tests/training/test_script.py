@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedloom.artifacts.arrays import dump_arrays
+from fedloom.artifacts.arrays import dump_arrays, load_arrays
 from fedloom.errors import JobError, UpdateError
 from fedloom.training import script
 from fedloom.training.context import Client, Evaluation, Round, Update
 from fedloom.training.environment import TaskEnvironment
 
-SOURCE = '''
+SOURCE = """
 import numpy as np
 import fedloom
 from fedloom.training.numpy import batches
@@ -52,7 +52,7 @@ class Regression:
 
 
 fedloom.main(Regression)
-'''
+"""
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_training_as_a_program_gives_the_bytes_of_the_warm_class(place):
     assert (done.returncode, done.stderr) == (0, "")
 
     warm = warm_class(place)(script.client_of(task))
-    model = script.arrays_of(np_load(place / "model.safetensors"))
+    model, _ = load_arrays(task.model)
     update = script.call(warm, "train", model, script.round_of(task))
     assert task.update.read_bytes() == dump_arrays(script.arrays_of(update.model))
     result = json.loads(task.result.read_bytes())
@@ -126,7 +126,7 @@ def test_evaluation_as_a_program_gives_the_numbers_of_the_warm_class(place):
     task = task_of(place, "evaluate")
     assert run_alone(place, task.variables()).returncode == 0
     warm = warm_class(place)(script.client_of(task))
-    model = np_load(place / "model.safetensors")
+    model, _ = load_arrays(task.model)
     evaluation = script.call(warm, "evaluate", model, script.round_of(task))
     assert json.loads(task.result.read_bytes()) == {
         "num_examples": 70,
@@ -166,12 +166,6 @@ def test_a_program_whose_model_is_damaged_says_so_and_writes_nothing(place):
     assert "CorruptArtifactError" in done.stderr.splitlines()[-1]
     assert not (place / "update.safetensors").exists()
     assert not (place / "result.json").exists()
-
-
-def np_load(path: Path) -> dict[str, np.ndarray]:
-    from fedloom.artifacts.arrays import load_arrays
-
-    return load_arrays(path)[0]
 
 
 class _Whatever:
@@ -294,8 +288,9 @@ def test_a_class_goes_to_the_innermost_receiver_and_to_none_that_has_left():
         pytest.param("# fedloom.main(Digits)", False, id="a comment"),
         pytest.param("text = 'fedloom.main(Digits)'", False, id="a text"),
         pytest.param("import fedloom\nfedloom.run(Digits)", False, id="another function"),
-        pytest.param("import fedloom.main(", False, id="does not parse"),
-        pytest.param("print 'python 2'", False, id="another language"),
+        pytest.param("import fedloom\nfedloom.main(Digits", True, id="ours, with a typo"),
+        pytest.param("from fedloom import main\nif x main()", True, id="ours, another typo"),
+        pytest.param("print 'python 2 on fedloom'", False, id="another language"),
         pytest.param("fedloom\0main", False, id="binary"),
         pytest.param("", False, id="empty"),
     ],

@@ -1,0 +1,51 @@
+"""Tracking URIs: what stands behind one, and the page of a run."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+_DATABASES = {"sqlite", "postgresql", "postgres", "mysql", "mssql"}
+_SQLITE = "sqlite:///"
+
+
+def is_database(uri: str) -> bool:
+    """Whether MLflow opens this URI as a database, without a server in between."""
+    return "://" in uri and uri.partition("://")[0].partition("+")[0] in _DATABASES
+
+
+def page_of(uri: str, experiment_id: str, run_id: str) -> str | None:
+    """The run's page on the server, without the URI's credentials; None for a database."""
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https"):
+        return None
+    place = parts.netloc.rpartition("@")[2]
+    base = urlunsplit((parts.scheme, place, parts.path.rstrip("/"), "", ""))
+    return f"{base}/#/experiments/{experiment_id}/runs/{run_id}"
+
+
+def make_whole(uri: str, create: Callable[[str], None]) -> None:
+    """Give a SQLite file that does not exist its tables, all of them or none.
+
+    `create(uri)` fills a database. It takes seconds and is no single transaction: killed half-way it
+    would leave a file that nobody can open. So it works on a file aside, which then gets the name.
+    """
+    if not uri.startswith(_SQLITE) or "?" in uri:
+        return
+    path = Path(uri.removeprefix(_SQLITE))
+    if path.name in ("", ":memory:") or (path.exists() and path.stat().st_size):
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
+        draft = Path(folder) / path.name
+        create(f"{_SQLITE}{draft.absolute()}")
+        if path.exists() and not path.stat().st_size:
+            draft.replace(path)
+            return
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            return  # another process was faster, and its file is as good
