@@ -19,6 +19,7 @@ from components.next_model import NextModel
 from components.request import Place, Request
 from components.update_file import Array, UpdateFile
 from fedloom.algorithms.aggregation.mean import weighted_mean
+from fedloom.algorithms.aggregation.source import UpdateSource
 from fedloom.algorithms.aggregation.weights import example_weights
 from fedloom.algorithms.layout import Layout, TensorSpec
 from fedloom.algorithms.optimizers.registry import server_optimizer
@@ -46,20 +47,26 @@ class Aggregated:
     states: dict[str, Artifact] = field(default_factory=dict)
 
 
-def run(request: Request, place: Place, failures: Mapping[str, Mapping[str, str]]) -> Aggregated:
+def run(
+    request: Request,
+    place: Place,
+    failures: Mapping[str, Mapping[str, str]],
+    *,
+    is_durable: bool = True,
+) -> Aggregated:
     """Aggregate the round's updates.
 
-    `failures` are the clients that the engine already knows to have failed.
+    `failures` are the clients that the engine already knows to have failed; `is_durable` says
+    whether the model must outlive a loss of power when this returns.
     """
     reports = _collect_reports(request, place, failures)
     found = Aggregated(reports, _absent(request, reports, failures))
     model = request.inputs["model"]
     path = place.store.materialize(model["key"], place.work / "models", digest=model["digest"])
     with ArrayFile(path) as base:
-        layout = {name: TensorSpec(info.shape, info.dtype) for name, info in base.tensors.items()}
         while len(found.reports) >= request.settings["min_clients"]:
             try:
-                _fold(request, place, base, layout, found)
+                _fold(request, place, base, found, is_durable)
             except _BadClients as bad:
                 for client, (reason, message) in bad.clients.items():
                     found.reports.pop(client)
@@ -99,8 +106,9 @@ def _absent(
 
 
 def _fold(
-    request: Request, place: Place, base: ArrayFile, layout: Layout, found: Aggregated
+    request: Request, place: Place, base: ArrayFile, found: Aggregated, is_durable: bool
 ) -> None:
+    layout = {name: TensorSpec(info.shape, info.dtype) for name, info in base.tensors.items()}
     clients = sorted(found.reports)
     with ExitStack() as stack:
         sources = _open_updates(request, place, layout, found, stack)
@@ -111,14 +119,15 @@ def _fold(
             if not np.isfinite(block.values).all():
                 raise _not_finite(clients, sources, block.name, block.start, block.values)
             writer.step(base, block.name, block.start, block.values)
-        found.model, found.states = writer.store()
+        found.model, found.states = writer.store(is_durable=is_durable)
 
 
 def _open_updates(
     request: Request, place: Place, layout: Layout, found: Aggregated, stack: ExitStack
-) -> list[UpdateFile]:
+) -> list[UpdateSource]:
     settings = request.settings
-    sources, bad = [], {}
+    sources: list[UpdateSource] = []
+    bad = {}
     for client in sorted(found.reports):
         update = found.reports[client]["update"]
         try:
@@ -126,7 +135,7 @@ def _open_updates(
                 update["key"], place.work / "updates", digest=update["digest"]
             )
             source = UpdateFile(path, layout, settings["codec"], settings["codec_parameters"])
-            sources.append(stack.enter_context(source))
+            sources.append(_ClientSource(client, stack.enter_context(source)))
         except (ArtifactError, UpdateError) as error:
             bad[client] = (error.reason, error.message)
     if bad:
@@ -134,8 +143,22 @@ def _open_updates(
     return sources
 
 
+class _ClientSource:
+    """A client's update that says whose it is when it turns out to be wrong while it is read."""
+
+    def __init__(self, client: str, update: UpdateFile) -> None:
+        self._client = client
+        self._update = update
+
+    def read(self, name: str, start: int, stop: int, scratch: Array) -> Array:
+        try:
+            return self._update.read(name, start, stop, scratch)
+        except (ArtifactError, UpdateError) as error:
+            raise _BadClients({self._client: (error.reason, error.message)}) from error
+
+
 def _not_finite(
-    clients: Sequence[str], sources: Sequence[UpdateFile], name: str, start: int, mean: Array
+    clients: Sequence[str], sources: Sequence[UpdateSource], name: str, start: int, mean: Array
 ) -> Exception:
     bad = {}
     scratch = np.empty_like(mean)

@@ -15,8 +15,11 @@ from components.update_file import Array
 from fedloom.algorithms.layout import Layout, TensorSpec, accumulator_dtype
 from fedloom.algorithms.optimizers.casting import to_dtype
 from fedloom.algorithms.optimizers.protocol import ServerOptimizer
+from fedloom.algorithms.optimizers.registry import tensor_optimizer
 from fedloom.artifacts.arrays import ArrayFile, ArrayFileWriter
 from fedloom.artifacts.artifact import Artifact
+
+_MEMORY_BYTES = 4 * 1024 * 1024  # a model up to this size is assembled in memory, not on disk
 
 
 class NextModel:
@@ -28,14 +31,17 @@ class NextModel:
         self._request = request
         self._place = place
         self._layout = layout
-        self._optimizer = optimizer
+        self._optimizers = {
+            name: tensor_optimizer(optimizer, spec.dtype) for name, spec in layout.items()
+        }
         self._stack = ExitStack()
-        place.work.mkdir(parents=True, exist_ok=True)
+        size_bytes = sum(spec.size_bytes for spec in layout.values())
+        self._folder = place.memory if size_bytes <= _MEMORY_BYTES else place.work
         self._model = self._writer("model", layout)
         slots = {
             f"{slot}/{name}": TensorSpec(spec.shape, accumulator_dtype(spec.dtype))
-            for slot in optimizer.slots
             for name, spec in layout.items()
+            for slot in self._optimizers[name].slots
         }
         self._state = self._writer("server-optimizer", slots) if slots else None
         before = request.inputs.get("server-optimizer")
@@ -43,11 +49,11 @@ class NextModel:
 
     def step(self, base: ArrayFile, name: str, start: int, delta: Array) -> None:
         """Apply the server optimizer to one block and write what comes out."""
-        spec = self._layout[name]
+        spec, optimizer = self._layout[name], self._optimizers[name]
         old: Array = np.empty(delta.size, spec.dtype)
         base.read_into(name, start, old)
-        slots = {slot: self._slot(slot, name, start, delta) for slot in self._optimizer.slots}
-        new, after = self._optimizer.apply(
+        slots = {slot: self._slot(slot, name, start, delta) for slot in optimizer.slots}
+        new, after = optimizer.apply(
             old.astype(delta.dtype, copy=False), delta, slots, self._request.round
         )
         self._model.write(name, start, to_dtype(new, spec.dtype))
@@ -55,8 +61,8 @@ class NextModel:
             assert self._state is not None
             self._state.write(f"{slot}/{name}", start, values)
 
-    def store(self) -> tuple[Artifact, dict[str, Artifact]]:
-        """Close the files and hand them to the store.
+    def store(self, *, is_durable: bool) -> tuple[Artifact, dict[str, Artifact]]:
+        """Close the files and hand them to the store; `is_durable`: they outlive a loss of power.
 
         Until result.json names its digest a model is a draft: a later attempt may replace it.
         """
@@ -68,7 +74,7 @@ class NextModel:
             writer.close()
             key = self._request.outputs[name]
             stored[name] = self._place.store.put_file(
-                key, self._path(name), replace=True, durable=True
+                key, self._path(name), replace=True, durable=is_durable
             )
         return stored.pop("model"), stored
 
@@ -86,7 +92,7 @@ class NextModel:
             self._path(name).unlink(missing_ok=True)
 
     def _path(self, name: str) -> Path:
-        return self._place.work / f"next-{name}.safetensors"
+        return self._folder / f"next-{name}.safetensors"
 
     def _writer(self, name: str, layout: Layout) -> ArrayFileWriter:
         shapes = {key: (spec.dtype, spec.shape) for key, spec in layout.items()}

@@ -94,14 +94,16 @@ class Publication:
         self._tell = tell
         self._waiting: list[Result] = []
         self._models: dict[int, tuple[Result, Path]] = {}
-        self._lost: set[int] = set()
+        self._lost: set[int] = set()  # their files were not there
+        self._is_final = False
         self._champion: Result | None = None
 
     @property
     def pending_rounds(self) -> int:
         """How many rounds at hand are not wholly in MLflow."""
         rounds = {result["round"] for result in self._waiting}
-        return len(rounds | self._unregistered() if self._registers_every else rounds)
+        owed = self._unregistered() if self._registers_every or self._is_final else set()
+        return len(rounds | owed)
 
     def take(self, result: Result, model_file: Path | None) -> None:
         """Take in a committed round; rounds come ascending."""
@@ -138,17 +140,21 @@ class Publication:
     def finish(self, status: Status) -> None:
         """End the run. A job that was only interrupted registers its one model when it ends for good."""
         tracker = self._begun()
-        champion = self._champion["round"] if self._champion else None
-        if status != "KILLED" and champion in self._unregistered():
+        self._is_final = status != "KILLED"
+        champion = self._champion["round"] if self._champion and self._is_final else None
+        if champion in self._unregistered():
             self._register(tracker, champion)
-        tracker.finish(status, None if status == "KILLED" else champion)
+        tracker.finish(status, champion)
 
     @property
     def _registers_every(self) -> bool:
         return self._description.save_policy == "every"
 
     def _unregistered(self) -> set[int]:
-        return self._models.keys() - self._progress.registered.keys()
+        if self._run is not None:  # now it is known what this run has
+            for number in self._models.keys() & self._progress.registered.keys():
+                del self._models[number]
+        return set(self._models)
 
     def _begun(self) -> Tracker:
         if self._tracker is None:

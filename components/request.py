@@ -59,6 +59,7 @@ class Place:
     Attributes:
         store: the job's artifacts.
         work: a scratch folder; tasks of one group share it.
+        memory: a scratch folder for small files, in memory where the system offers that.
         edge: folder of edge state, one sub-folder per client; never leaves the node.
         base: relative paths of the job start here (the folder of its YAML).
         logs: a file per client with what its programs printed.
@@ -66,6 +67,7 @@ class Place:
 
     store: Store
     work: Path
+    memory: Path
     edge: Path
     base: Path
     logs: Path

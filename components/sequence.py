@@ -67,7 +67,9 @@ def run_server(
     end = requests["commit"]
     try:
         with clock.step("aggregate"):
-            found = aggregate.run(requests["aggregate"], place, failures)
+            found = aggregate.run(
+                requests["aggregate"], place, failures, is_durable=commit.is_durable(end)
+            )
         if found.model is None:
             raise JobError("TooFewClients", commit.too_few(requests["aggregate"], found))
         metrics: Mapping[str, float] = {}

@@ -68,6 +68,7 @@ class UpdateFile:
             self._file = ArrayFile(path)
         except CorruptArtifactError as error:
             raise UpdateError("MalformedUpdate", error.message) from error
+        self._parts = _Parts(self._file)
         self._layout = layout
         self._codec = make_codec(codec, parameters)
         self._plain = make_codec("none", {})
@@ -81,8 +82,8 @@ class UpdateFile:
         """Decode elements [start, stop) of the flattened delta of `name` into `scratch`."""
         out = scratch[: stop - start]
         spec = self._layout[name]
-        parts = _Parts(self._file, name)
-        self._codec_of(spec).decode(parts, _size(spec), start, stop, out)
+        self._parts.name = name
+        self._codec_of(spec).decode(self._parts, spec.size, start, stop, out)
         return out
 
     def close(self) -> None:
@@ -121,25 +122,23 @@ class UpdateFile:
                 )
             found[name][part] = TensorSpec(tuple(info.shape), info.dtype)
         for name, spec in self._layout.items():
-            self._codec_of(spec).check(found[name], _size(spec))
+            self._codec_of(spec).check(found[name], spec.size)
 
 
 class _Parts:
-    """The parts of one tensor, read from the file on demand."""
+    """The parts of the tensor `name`, read from the file on demand, each time into the same memory."""
 
-    def __init__(self, file: ArrayFile, name: str) -> None:
+    def __init__(self, file: ArrayFile) -> None:
         self._file = file
-        self._name = name
+        self._buffers: dict[tuple[str, np.dtype[Any]], Array] = {}
+        self.name = ""
 
     def read(self, part: str, start: int, stop: int) -> Array:
-        key = f"{self._name}:{part}"
-        out = np.empty(stop - start, self._file.tensors[key].dtype)
+        key = f"{self.name}:{part}"
+        dtype = self._file.tensors[key].dtype
+        buffer = self._buffers.get((part, dtype))
+        if buffer is None or buffer.size < stop - start:
+            buffer = self._buffers[part, dtype] = np.empty(stop - start, dtype)
+        out = buffer[: stop - start]
         self._file.read_into(key, start, out)
         return out
-
-
-def _size(spec: TensorSpec) -> int:
-    size = 1
-    for dimension in spec.shape:
-        size *= dimension
-    return size

@@ -51,7 +51,7 @@ def serve(channel: socket.socket) -> None:
 
 
 def _place(settings: Mapping[str, Any]) -> Place:
-    folders = [Path(settings[name]) for name in ("work", "edge", "base", "logs")]
+    folders = [Path(settings[name]) for name in ("work", "memory", "edge", "base", "logs")]
     return Place(connect(settings), *folders)
 
 

@@ -22,7 +22,7 @@ from fedloom.api.validation import job_to_run
 EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").glob("[0-9][0-9]-*"))
 MADE_BY_RUNS = shutil.ignore_patterns("data", "output", ".fedloom", "__pycache__")
 RUN_SECONDS = 100.0
-ACCURACY = re.compile(r"accuracy of at least (0\.\d+)")
+ACCURACY = re.compile(r"accuracy\s+of\s+at\s+least\s+(0\.\d+)")
 PRINTED_ACCURACY = re.compile(r"^ *metrics +accuracy (\d\.\d{4})", re.MULTILINE)
 
 

@@ -13,7 +13,7 @@ from controller.decide import Decision, decide
 from controller.embedded.events import finished_event, round_event
 from controller.embedded.observer import Observer
 from controller.embedded.preflight import check_machine
-from controller.embedded.scratch import clear_memory
+from controller.embedded.scratch import clear_memory, memory_folder
 from controller.embedded.state import StateFolder
 from controller.embedded.stores import open_job_store
 from controller.embedded.tracking import NoTracking, PublishedTracking, Tracking, describe
@@ -68,6 +68,7 @@ def run_embedded(order: Order, on_event: Callable[[Event], None]) -> Decision:
         settings = {
             **connection,
             "work": str(state.work),
+            "memory": str(memory_folder() or state.work),
             "edge": str(state.edge),
             "logs": str(state.logs),
             "base": str(order.documents.base_folder.absolute()),

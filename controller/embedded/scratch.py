@@ -1,4 +1,4 @@
-"""Where the updates of the running round wait: in memory while they are small, else under the state folder."""
+"""Where updates of the running round wait: small ones in memory, others under the state folder."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@
 #   1. environment variables: what to do, and where the files are     (the tasks below)
 #   2. safetensors files, read and written                            (at the end of this file)
 #   3. a line of JSON for the result                                  (write_result)
-# Exit code 0 means done. With any other, the client is left out of this round, and the last line that
-# the program printed is shown as the reason.
+# Exit code 0 means done. With any other, the client is left out of this round, and the last line
+# that the program printed is shown as the reason.
 
 use strict;
 use warnings;
@@ -16,11 +16,12 @@ my $PIXELS  = 64;
 my $CLASSES = 10;
 
 my %tasks = (initialize => \&initialize, train => \&train, evaluate => \&evaluate);
-my $name  = $ENV{FEDLOOM_TASK} // '';
-my $task  = $tasks{$name} or die "FEDLOOM_TASK: got '$name', expected initialize, train or evaluate\n";
+my $name  = variable('FEDLOOM_TASK');
+my $task  = $tasks{$name}
+    or die "FEDLOOM_TASK: got '$name', expected initialize, train or evaluate\n";
 $task->();
 
-# ---- the three tasks -------------------------------------------------------------------------------
+# ---- the three tasks ---------------------------------------------------------------------------
 
 # Make the first model; there is no data here. FEDLOOM_SEED would seed random weights, but softmax
 # regression starts well from zeros.
@@ -29,18 +30,18 @@ sub initialize {
         weight => { shape => [$PIXELS, $CLASSES], values => [(0) x ($PIXELS * $CLASSES)] },
         bias   => { shape => [$CLASSES],          values => [(0) x $CLASSES] },
     );
-    write_safetensors($ENV{FEDLOOM_UPDATE}, \%model);
+    write_safetensors(variable('FEDLOOM_UPDATE'), \%model);
 }
 
 # Read the global model, make it better on this client's data, write all of its new weights. Fedloom
 # takes the difference, compresses it and averages it with those of the other clients.
 sub train {
-    my $model    = read_safetensors($ENV{FEDLOOM_MODEL});
-    my @examples = read_examples($ENV{TRAIN_DATASET_URL});
+    my $model    = read_safetensors(variable('FEDLOOM_MODEL'));
+    my @examples = read_examples(variable('TRAIN_DATASET_URL'));
     # The job's hyperparameters: `learningRate` is also learning_rate and LEARNING_RATE.
-    my ($epochs, $rate) = ($ENV{EPOCHS}, $ENV{LEARNING_RATE});
+    my ($epochs, $rate) = (variable('EPOCHS'), variable('LEARNING_RATE'));
     # The same seed on a retry, another one in every round: the same job gives the same model again.
-    srand($ENV{FEDLOOM_SEED});
+    srand(variable('FEDLOOM_SEED'));
 
     my ($weight, $bias) = ($model->{weight}{values}, $model->{bias}{values});
     my ($loss, $steps) = (0, 0);
@@ -49,7 +50,7 @@ sub train {
             my $p = probabilities($model, $example);
             $loss += -log($p->[ $example->{digit} ] + 1e-12);
             $steps++;
-            # The slope of the loss is (probability - 1) for the right class, (probability) for others.
+            # The slope of the loss: probability - 1 for the right class, probability for others.
             $p->[ $example->{digit} ] -= 1;
             $_ *= $rate for @$p;
             $bias->[$_] -= $p->[$_] for 0 .. $CLASSES - 1;
@@ -60,14 +61,14 @@ sub train {
             }
         }
     }
-    write_safetensors($ENV{FEDLOOM_UPDATE}, $model);
+    write_safetensors(variable('FEDLOOM_UPDATE'), $model);
     write_result(scalar(@examples), { loss => $loss / $steps }, $steps);
 }
 
 # Say how good the global model is on the evaluation's data.
 sub evaluate {
-    my $model    = read_safetensors($ENV{FEDLOOM_MODEL});
-    my @examples = read_examples($ENV{TRAIN_DATASET_URL});
+    my $model    = read_safetensors(variable('FEDLOOM_MODEL'));
+    my @examples = read_examples(variable('TRAIN_DATASET_URL'));
     my ($hits, $loss) = (0, 0);
     for my $example (@examples) {
         my $p = probabilities($model, $example);
@@ -79,7 +80,7 @@ sub evaluate {
     write_result($count, { accuracy => $hits / $count, loss => $loss / $count });
 }
 
-# ---- the model -------------------------------------------------------------------------------------
+# ---- the model ---------------------------------------------------------------------------------
 
 # Probabilities of the ten digits for one image: softmax(pixels * weight + bias).
 sub probabilities {
@@ -98,8 +99,8 @@ sub probabilities {
     return \@scores;
 }
 
-# Lines of "digit,pixel,pixel,..." with pixels from 0 to 16. Half of the pixels are empty: only those
-# with ink are kept, as [index, value in (0, 1]].
+# Lines of "digit,pixel,pixel,..." with pixels from 0 to 16. Half of the pixels are empty: only
+# those with ink are kept, as [index, value in (0, 1]].
 sub read_examples {
     my ($path) = @_;
     open(my $file, '<', $path) or die "$path: $!\n";
@@ -114,14 +115,20 @@ sub read_examples {
     return @examples;
 }
 
-# ---- what Fedloom reads and writes -----------------------------------------------------------------
+# ---- what Fedloom reads and writes -------------------------------------------------------------
+
+sub variable {
+    my ($name) = @_;
+    return $ENV{$name} // die "$name: got nothing, expected a value: `fedloom run` sets it\n";
+}
 
 # {"num_examples": 300, "num_steps": 600, "metrics": {"loss": 0.41}}; num_steps may be left out.
 sub write_result {
     my ($num_examples, $metrics, $num_steps) = @_;
     my $numbers = join ', ', map { sprintf '"%s": %.9g', $_, $metrics->{$_} } sort keys %$metrics;
     my $steps   = defined $num_steps ? qq("num_steps": $num_steps, ) : '';
-    write_file($ENV{FEDLOOM_RESULT}, qq({"num_examples": $num_examples, $steps"metrics": {$numbers}}\n));
+    my $json    = qq({"num_examples": $num_examples, $steps"metrics": {$numbers}}\n);
+    write_file(variable('FEDLOOM_RESULT'), $json);
 }
 
 # A safetensors file is:

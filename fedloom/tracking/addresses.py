@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 _DATABASES = {"sqlite", "postgresql", "postgres", "mysql", "mssql"}
 _SQLITE = "sqlite:///"
+_STALE_SECONDS = 600.0  # a draft this old is of a process that was killed
 
 
 def is_database(uri: str) -> bool:
@@ -39,6 +42,9 @@ def make_whole(uri: str, create: Callable[[str], None]) -> None:
     if path.name in ("", ":memory:") or (path.exists() and path.stat().st_size):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{path.name}-*"):
+        if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
         draft = Path(folder) / path.name
         create(f"{_SQLITE}{draft.absolute()}")

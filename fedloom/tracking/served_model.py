@@ -15,7 +15,6 @@ from __future__ import annotations
 import importlib
 import sys
 import types
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,45 +27,42 @@ from safetensors.numpy import load_file
 
 HOW_TO = (
     "Give the class in the training script a static method predict(model, inputs), where model is the "
-    "weights by name and inputs an array, and run the job again. The weights themselves can be read "
-    "with safetensors.numpy.load_file from artifacts/model.safetensors of this model."
+    "weights by name and inputs an array, and run the job again."
+)
+WEIGHTS = (
+    "The weights themselves can be read with safetensors.numpy.load_file from "
+    "artifacts/model.safetensors of this model."
 )
 _ABSENT = object()
 
 
-with warnings.catch_warnings():  # MLflow warns where `predict` has no types; ours takes what comes
-    warnings.simplefilter("ignore")
+class FederatedModel(PythonModel):
+    """The weights of one round and the script's way to use them."""
 
-    class FederatedModel(PythonModel):
-        """The weights of one round and the script's way to use them."""
+    def load_context(self, context: Any) -> None:
+        self.weights = load_file(context.artifacts["weights"])
+        self._problem: Exception | SystemExit | None = None
+        self._predict: Callable[..., Any] | None = None
+        script = context.artifacts.get("script")
+        if script is not None:
+            try:
+                self._predict = predict_of(Path(script), context.artifacts["fedloom"])
+            except (Exception, SystemExit) as error:
+                self._problem = error  # the weights load whatever the script does
 
-        def load_context(self, context: Any) -> None:
-            self.weights = load_file(context.artifacts["weights"])
-            self._problem: Exception | SystemExit | None = None
-            self._predict: Callable[..., Any] | None = None
-            script = context.artifacts.get("script")
-            if script is not None:
-                try:
-                    self._predict = predict_of(Path(script), context.artifacts["fedloom"])
-                except (
-                    Exception,
-                    SystemExit,
-                ) as error:  # the weights must load whatever the script does
-                    self._problem = error
+    def predict(
+        self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None
+    ) -> Any:
+        """Predict. MLflow passes tables and lists on as they are; the script gets arrays."""
+        if self._predict is None:
+            raise mlflow.MlflowException(self._excuse()) from self._problem
+        return self._predict(self.weights, as_array(model_input))
 
-        def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-            """Predict; a table's or a list's values reach the script as an array."""
-            if self._predict is None:
-                raise mlflow.MlflowException(self._excuse()) from self._problem
-            return self._predict(self.weights, as_array(model_input))
-
-        def _excuse(self) -> str:
-            if self._problem is not None:
-                kind = type(self._problem).__name__
-                return (
-                    f"The training script cannot be loaded here: {kind}: {self._problem}. {HOW_TO}"
-                )
-            return f"This model does not say how to predict. {HOW_TO}"
+    def _excuse(self) -> str:
+        if self._problem is None:
+            return f"This model does not say how to predict. {HOW_TO} {WEIGHTS}"
+        kind = type(self._problem).__name__
+        return f"The training script cannot be loaded here: {kind}: {self._problem}. {WEIGHTS}"
 
 
 def as_array(inputs: Any) -> Any:

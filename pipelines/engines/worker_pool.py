@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -40,6 +41,7 @@ class WorkerPool:
     """
 
     def __init__(self, size: int, settings: Mapping[str, Any]) -> None:
+        Path(settings["logs"]).mkdir(parents=True, exist_ok=True)
         self._settings = settings
         self._threads = str(max(1, available_cores() // size))
         self._selector = selectors.DefaultSelector()
@@ -92,13 +94,17 @@ class WorkerPool:
     def _start(self) -> _Worker:
         ours, theirs = socket.socketpair()
         environment = dict.fromkeys(_THREAD_VARIABLES, self._threads) | os.environ
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-m", "components.worker", "--channel", str(theirs.fileno())],
-            env=environment,
-            pass_fds=(theirs.fileno(),),
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        command = [sys.executable, "-I", "-m", "components.worker"]
+        with Path(self._settings["logs"], "workers.log").open("ab") as log:
+            process = subprocess.Popen(
+                [*command, "--channel", str(theirs.fileno())],
+                env=environment,
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         theirs.close()
         worker = _Worker(process, ours)
         worker.send(self._settings)
@@ -107,7 +113,8 @@ class WorkerPool:
 
     def _replace(self, slot: int) -> _Worker:
         old = self._workers[slot]
-        self._selector.unregister(old.channel)
+        if old.channel in self._selector.get_map():
+            self._selector.unregister(old.channel)
         old.channel.close()
         self._workers[slot] = self._start()
         return self._workers[slot]
@@ -129,27 +136,31 @@ class WorkerPool:
         ]
 
     def _bury(self, worker: _Worker) -> list[Answer]:
-        """A worker's channel closed: it died. Replace it and say so for the message it had."""
+        """A worker's channel closed: it died. Say so for the message it had.
+
+        The next message replaces it, not this: a worker that cannot start would be started for ever.
+        """
         code = worker.process.wait()
-        self._replace(self._workers.index(worker))
-        if worker.name is None:
+        self._selector.unregister(worker.channel)
+        name = worker.name
+        worker.rest()
+        if name is None:
             return []
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         hint = "; the kernel kills so when memory runs out" if code == -signal.SIGKILL else ""
-        return [Answer(worker.name, "Failed", "WorkerDied", f"its worker ended with {how}{hint}")]
+        return [Answer(name, "Failed", "WorkerDied", f"its worker ended with {how}{hint}")]
 
     def _expire(self) -> list[Answer]:
         now, answers = time.monotonic(), []
-        for slot, worker in enumerate(self._workers):
+        for worker in self._workers:
             if worker.name is not None and worker.due is not None and worker.due <= now:
                 worker.kill()
-                worker.process.wait()
                 message = (
                     f"no answer within {worker.deadline_seconds:g} s "
                     "(spec.participation.deadlineSeconds)"
                 )
                 answers.append(Answer(worker.name, "Failed", "DeadlineExceeded", message))
-                self._replace(slot)
+                self._bury(worker)
         return answers
 
 
