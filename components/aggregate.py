@@ -25,7 +25,7 @@ from fedloom.algorithms.layout import Layout, TensorSpec
 from fedloom.algorithms.optimizers.registry import server_optimizer
 from fedloom.artifacts.arrays import ArrayFile
 from fedloom.artifacts.artifact import Artifact
-from fedloom.errors import ArtifactError, JobError, UpdateError
+from fedloom.errors import ArtifactError, ArtifactNotFoundError, JobError, UpdateError
 
 Failures = dict[str, dict[str, str]]
 
@@ -89,8 +89,11 @@ def _collect_reports(
 ) -> dict[str, dict[str, Any]]:
     reports = {}
     for client, key in sorted(request.settings["reports"].items()):
-        if client not in failures and place.store.exists(key):
-            reports[client] = json.loads(place.store.get(key))
+        if client not in failures:
+            try:
+                reports[client] = json.loads(place.store.get(key))
+            except ArtifactNotFoundError:
+                continue
     return reports
 
 

@@ -168,8 +168,9 @@ def test_running_again_says_that_it_is_complete(prepared, events):
 def test_a_class_run_as_a_program_makes_the_same_models(prepared, events, tmp_path):
     if not scripts_of(prepared.folder):
         pytest.skip("no Python class: it runs as a program already")
+    rounds = 1 if needs_torch(prepared.folder) else 2  # torch is loaded anew for every task
     text = prepared.job.read_text(encoding="utf-8")
-    changed = re.sub(r"rounds: \d+", "rounds: 2", text)
+    changed = re.sub(r"rounds: \d+", f"rounds: {rounds}", text)
     changed = changed.replace("command: [python,", "command: [env, python,")
     assert changed.count("[env, python, train.py]") == 1
     job_file = prepared.folder / "job-as-program.yaml"
@@ -180,7 +181,6 @@ def test_a_class_run_as_a_program_makes_the_same_models(prepared, events, tmp_pa
     assert run_embedded(order, twin.append).phase == "Succeeded"
 
     def digests(told):
-        rounds = [event for event in told if event["event"] == "round"]
-        return [event["model"]["digest"] for event in rounds[:2]]
+        return [event["model"]["digest"] for event in told if event["event"] == "round"]
 
-    assert digests(twin) == digests(events)
+    assert digests(twin) == digests(events)[:rounds]

@@ -145,21 +145,22 @@ class _Run:
         told = len(results)
         while True:
             decision = decide(self._job, observed, time.time())
-            if decision.is_final or decision.is_waiting:
-                return decision
             if decision.start is not None:
                 if decision.start.attempt > 1:
                     self._notice(
                         "RoundRetried", f"trying again after {': '.join(observed.failure)}"
                     )
                 self._engine.submit(self._planner.plan(decision.start))
-            self._engine.wait(_LOOK_SECONDS)
-            observed = self._observer.observe()
+            # The next round is already on its way while the last one is told and cleared up.
             for result in results[told:]:
                 tracking.publish(result)
                 self._tell(result)
                 self._store.delete(layout.updates_folder(result["round"]))
             told = len(results)
+            if decision.is_final or decision.is_waiting:
+                return decision
+            self._engine.wait(_LOOK_SECONDS)
+            observed = self._observer.observe()
 
     def _tell(self, result: Mapping[str, Any]) -> None:
         if result["round"] > 0:

@@ -82,7 +82,7 @@ class MlflowTracker:
     @_outages
     def begin(self, description: JobDescription) -> Run:
         """Find the run by the job's uid and reopen it, or create it."""
-        make_whole(self._uri, _create_schema)
+        make_whole(self._uri, create_schema)
         mlflow.set_tracking_uri(self._uri)  # the registry resolves models:/m-... through it
         self._client = MlflowClient(tracking_uri=self._uri)
         self._description = description
@@ -281,7 +281,7 @@ class MlflowTracker:
         self._holds_alias = True
 
 
-def _create_schema(uri: str) -> None:
+def create_schema(uri: str) -> None:
     """Let MLflow create its tables in a new database."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 

@@ -27,7 +27,7 @@ _HIDDEN = "***"
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s'\"]+@")
 _QUERY = re.compile(r"(?<=\w)\?[^\s'\"]*=[^\s'\"]*")
 _SECRET_NAME = re.compile(
-    r"(password|passwd|secret|credentials?|(api|access|secret|private)[-_.]?key|(?<![a-z])token)$",
+    r"(password|passwd|secret|credentials?|(api|access|secret|private)[-_.]?key|token)$",
     re.IGNORECASE,
 )
 

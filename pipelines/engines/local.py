@@ -75,7 +75,7 @@ class LocalEngine:
 
     def _dispatch(self, pool: WorkerPool, run: _Run) -> None:
         for slot in range(len(pool)):
-            if pool.is_idle(slot) and (group := run.next_group(slot)) is not None:
+            while pool.has_room(slot) and (group := run.next_group(slot)) is not None:
                 pool.send(slot, group, run.message(group), _deadline(run.groups[group]))
 
 

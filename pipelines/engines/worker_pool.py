@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _RECEIVE_BYTES = 1 << 16
 _GOODBYE_SECONDS = 2.0
+_ORDERS_HELD = 2
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Answer:
 
 
 class WorkerPool:
-    """`size` workers; each runs one message at a time.
+    """`size` workers; each runs one message at a time and holds one more, so that none waits for us.
 
     `settings` is the first line every worker reads: where the store, scratch and logs are.
     """
@@ -50,20 +52,17 @@ class WorkerPool:
     def __len__(self) -> int:
         return len(self._workers)
 
-    def is_idle(self, slot: int) -> bool:
-        return self._workers[slot].name is None
+    def has_room(self, slot: int) -> bool:
+        return len(self._workers[slot].orders) < _ORDERS_HELD
 
     def send(
         self, slot: int, name: str, message: Mapping[str, Any], deadline_seconds: float | None
     ) -> None:
-        """Give an idle worker its next message; a dead one is replaced first."""
-        worker = self._workers[slot]
-        if worker.process.poll() is not None:
-            worker = self._replace(slot)
-        worker.name = name
-        worker.deadline_seconds = deadline_seconds
-        worker.due = None if deadline_seconds is None else time.monotonic() + deadline_seconds
-        worker.send({"id": name, **message})
+        """Give a worker a message to run now or next; a dead worker is replaced first."""
+        if self._workers[slot].process.poll() is not None and not self._workers[slot].orders:
+            self._replace(slot)
+        line = json.dumps({"id": name, **message}).encode() + b"\n"
+        self._workers[slot].take(_Order(name, line, deadline_seconds))
 
     def receive(self, timeout_seconds: float) -> list[Answer]:
         """Give what has been answered, waiting at most `timeout_seconds` for something.
@@ -74,12 +73,12 @@ class WorkerPool:
         dues = [worker.due - now for worker in self._workers if worker.due is not None]
         ready = self._selector.select(max(0.0, min([timeout_seconds, *dues])))
         answers = [answer for key, _ in ready for answer in self._hear(key.data)]
-        return answers + self._expire()
+        return [answer for answer in answers + self._expire() if answer.name]
 
     def close(self) -> None:
         """End every worker: at once for idle ones, by force for the rest."""
         for worker in self._workers:
-            if worker.name is not None:
+            if worker.orders:
                 worker.kill()
             worker.channel.close()
         for worker in self._workers:
@@ -107,17 +106,19 @@ class WorkerPool:
             )
         theirs.close()
         worker = _Worker(process, ours)
-        worker.send(self._settings)
+        worker.send(json.dumps(self._settings).encode() + b"\n")
         self._selector.register(ours, selectors.EVENT_READ, worker)
         return worker
 
-    def _replace(self, slot: int) -> _Worker:
+    def _replace(self, slot: int) -> None:
+        """Start a new worker in the place of a dead one, with what it had not begun."""
         old = self._workers[slot]
         if old.channel in self._selector.get_map():
             self._selector.unregister(old.channel)
         old.channel.close()
         self._workers[slot] = self._start()
-        return self._workers[slot]
+        for order in old.orders:
+            self._workers[slot].take(order)
 
     def _hear(self, worker: _Worker) -> list[Answer]:
         try:
@@ -125,63 +126,79 @@ class WorkerPool:
         except ConnectionError:
             data = b""
         if not data:
-            return self._bury(worker)
-        worker.buffer += data
-        if not worker.buffer.endswith(b"\n"):
-            return []
-        heard, worker.buffer = json.loads(worker.buffer), b""
-        worker.rest()
-        return [
-            Answer(heard["id"], heard["state"], heard.get("reason", ""), heard.get("message", ""))
-        ]
+            return [self._bury(worker, "WorkerDied")]
+        *lines, worker.buffer = (worker.buffer + data).split(b"\n")
+        answers = []
+        for line in lines:
+            heard = json.loads(line)
+            worker.finish_order()
+            reason, message = heard.get("reason", ""), heard.get("message", "")
+            answers.append(Answer(heard["id"], heard["state"], reason, message))
+        return answers
 
-    def _bury(self, worker: _Worker) -> list[Answer]:
-        """A worker's channel closed: it died. Say so for the message it had.
+    def _bury(self, worker: _Worker, reason: str, message: str = "") -> Answer:
+        """A worker is dead: say so for the order it was at; another takes over what it held besides.
 
-        The next message replaces it, not this: a worker that cannot start would be started for ever.
+        An idle one is replaced by the next order, not here: a worker that cannot start would be
+        started for ever.
         """
         code = worker.process.wait()
-        self._selector.unregister(worker.channel)
-        name = worker.name
-        worker.rest()
-        if name is None:
-            return []
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         hint = "; the kernel kills so when memory runs out" if code == -signal.SIGKILL else ""
-        return [Answer(name, "Failed", "WorkerDied", f"its worker ended with {how}{hint}")]
+        if not worker.orders:
+            self._selector.unregister(worker.channel)
+            return Answer("", "Failed", reason, how)
+        order = worker.finish_order()
+        self._replace(self._workers.index(worker))
+        return Answer(order.name, "Failed", reason, message or f"its worker ended with {how}{hint}")
 
     def _expire(self) -> list[Answer]:
         now, answers = time.monotonic(), []
-        for worker in self._workers:
-            if worker.name is not None and worker.due is not None and worker.due <= now:
+        for worker in list(self._workers):
+            if worker.due is not None and worker.due <= now:
                 worker.kill()
                 message = (
-                    f"no answer within {worker.deadline_seconds:g} s "
+                    f"no answer within {worker.orders[0].deadline_seconds:g} s "
                     "(spec.participation.deadlineSeconds)"
                 )
-                answers.append(Answer(worker.name, "Failed", "DeadlineExceeded", message))
-                self._bury(worker)
+                answers.append(self._bury(worker, "DeadlineExceeded", message))
         return answers
 
 
+@dataclass(frozen=True)
+class _Order:
+    """A message on its way: its name, its line, and how long it may take once it is begun."""
+
+    name: str
+    line: bytes
+    deadline_seconds: float | None
+
+
 class _Worker:
-    """One process, its channel, and what it is doing."""
+    """One process, its channel, and its orders: the first is being run, the rest wait."""
 
     def __init__(self, process: subprocess.Popen[bytes], channel: socket.socket) -> None:
         self.process = process
         self.channel = channel
         self.buffer = b""
-        self.rest()
-
-    def rest(self) -> None:
-        self.name: str | None = None
+        self.orders: deque[_Order] = deque()
         self.due: float | None = None
-        self.deadline_seconds: float | None = None
 
-    def send(self, message: Mapping[str, Any]) -> None:
+    def take(self, order: _Order) -> None:
+        self.orders.append(order)
+        if len(self.orders) == 1:
+            self._begin()
+        self.send(order.line)
+
+    def finish_order(self) -> _Order:
+        order = self.orders.popleft()
+        self._begin()
+        return order
+
+    def send(self, line: bytes) -> None:
         try:
-            self.channel.sendall(json.dumps(message).encode() + b"\n")
-        except ConnectionError:
+            self.channel.sendall(line)
+        except OSError:
             return  # it is dead: the next receive() hears the end of its channel and says so
 
     def kill(self) -> None:
@@ -189,6 +206,12 @@ class _Worker:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
             return
+
+    def _begin(self) -> None:
+        """The clock of the first order starts now."""
+        self.due = None
+        if self.orders and self.orders[0].deadline_seconds is not None:
+            self.due = time.monotonic() + self.orders[0].deadline_seconds
 
 
 def available_cores() -> int:
