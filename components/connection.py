@@ -25,5 +25,5 @@ def connect(settings: Mapping[str, Any]) -> Store:
     scratch = settings.get("scratch")
     if scratch is None:
         return store
-    homes = (LocalStore(Path(scratch[name])) for name in ("memory", "disk"))
-    return TransientUpdates(store, Scratch(*homes, scratch["memory_limit_bytes"]))
+    memory, disk = (LocalStore(Path(scratch[name])) for name in ("memory", "disk"))
+    return TransientUpdates(store, Scratch(memory, disk, scratch["memory_limit_bytes"]))

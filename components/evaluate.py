@@ -17,7 +17,9 @@ def run(
 
     Raises JobError("EvaluationFailed") where the user's code fails.
     """
-    state = user_code.fresh_folder(place.work)
+    state = place.memory / "evaluation-state"  # the same in every round: instances stay warm
+    user_code.clear(state)
+    state.mkdir(parents=True)
     try:
         outcome = code.perform(request, place, state, model)
     except UpdateError as error:

@@ -81,10 +81,11 @@ class Publisher:
 
     def run(self) -> None:
         """Work until the end."""
+        self._take_waiting()
         while self._status is None:
-            self._take_waiting()
             if self._publication is not None and time.monotonic() >= self._next_try:
                 self._try(self._publication)
+            self._take_waiting()
         status = self._status
         watchdog = threading.Timer(_LIMIT_SECONDS[status], self._abandon)
         watchdog.daemon = True

@@ -80,14 +80,14 @@ class UserCode:
     ) -> Outcome:
         if environment.task == "initialize":
             trainer = self._trainers.class_of(environment.client, path, arguments)
-            return Outcome(arrays=_as_arrays(script.initialize(trainer, environment.seed)))
+            return Outcome(arrays=script.arrays_of(script.initialize(trainer, environment.seed)))
         client = script.client_of(environment)
         instance = self._trainers.instance_of(client, path, arguments)
         model = {name: array.copy() for name, array in weights.items()}
         given = script.call(instance, environment.task, model, script.round_of(environment))
         if isinstance(given, Evaluation):
             return checked_outcome(None, given.num_examples, None, given.metrics)
-        arrays = _as_arrays(given.model)
+        arrays = script.arrays_of(given.model)
         return checked_outcome(arrays, given.num_examples, given.num_steps, given.metrics)
 
     def model(self, place: Place, model: Model) -> Arrays:
@@ -222,22 +222,6 @@ def _read_outcome(environment: TaskEnvironment) -> Outcome:
     return checked_outcome(
         arrays, result["num_examples"], result.get("num_steps"), result.get("metrics", {})
     )
-
-
-def _as_arrays(model: Any) -> Arrays:
-    if not isinstance(model, Mapping):
-        raise UpdateError(
-            "MalformedUpdate", f"model: got {type(model).__name__}, expected a dict of arrays"
-        )
-    arrays: Arrays = {}
-    for name, value in model.items():
-        array = np.asarray(value)
-        if array.dtype == object:
-            raise UpdateError(
-                "MalformedUpdate", f"tensor {name!r}: got {type(value).__name__}, expected an array"
-            )
-        arrays[str(name)] = array
-    return arrays
 
 
 def _describe(error: BaseException, path: Path) -> str:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from cli.screens import size_text
 
-NONE = "–"
+NONE = "\u2013"
 _BREAKS = re.compile(r"[\n\r\t]+")
 # Control characters, lone surrogates, and the marks that turn the direction of a line around.
 _UNPRINTABLE = re.compile(

@@ -24,8 +24,9 @@ _PARAMETER_LIMIT = 6000
 _TAG_LIMIT = 500  # of a dataset's tag, the shortest of MLflow's limits
 _DATASET_DIGEST_LIMIT = 36
 _HIDDEN = "***"
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s'\"]+@")
-_QUERY = re.compile(r"(?<=\w)\?[^\s'\"]*=[^\s'\"]*")
+_ADDRESS = re.compile(r"[a-z][\w+.-]*://[^\s'\"<>]+", re.IGNORECASE)
+_USER = re.compile(r"(?<=://)[^/@]*@")
+_QUERY = re.compile(r"[?#][^?#]*=.*")
 _SECRET_NAME = re.compile(
     r"(password|passwd|secret|credentials?|(api|access|secret|private)[-_.]?key|token)$",
     re.IGNORECASE,
@@ -112,7 +113,11 @@ def cut(text: str, limit: int) -> str:
 
 def without_credentials(text: str) -> str:
     """The text with `user:password@` and query strings (presigned signatures) of its URLs hidden."""
-    return _QUERY.sub(f"?{_HIDDEN}", _CREDENTIALS.sub(f"{_HIDDEN}@", text))
+    return _ADDRESS.sub(lambda found: _bare(found[0]), text)
+
+
+def _bare(address: str) -> str:
+    return _QUERY.sub(f"?{_HIDDEN}", _USER.sub(f"{_HIDDEN}@", address))
 
 
 def _append(entry: dict[str, str], name: str, word: str) -> None:

@@ -20,14 +20,17 @@ from fedloom.artifacts.arrays import dump_arrays
 from fedloom.tracking.tracker import DatasetDescription, JobDescription
 
 HERE = Path(__file__).parent
-# MLflow's own, with a SQLAlchemy newer than it.
-NOISE = "ignore:The ``noload`` loader strategy is deprecated"
+# MLflow's own: with a SQLAlchemy newer than it, and about its own types when pyfunc is imported.
+NOISE = (
+    "ignore:The ``noload`` loader strategy is deprecated",
+    "ignore:.*Any type hint is inferred as AnyType",
+)
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.is_relative_to(HERE):
-            item.add_marker(pytest.mark.filterwarnings(NOISE))
+            item.add_marker(pytest.mark.filterwarnings(*NOISE))
 
 
 @pytest.fixture(autouse=True)
@@ -165,7 +168,8 @@ def _client(loss: float) -> dict:
 class PublishProcess:
     """A publish process and what it said, as a job's process holds it."""
 
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+    def __init__(self, folder: Path, environment: dict[str, str], round_message) -> None:
+        self._round_message = round_message
         self.events: list[dict] = []
         self.log = folder / "publish.log"
         with self.log.open("ab") as log:
@@ -184,6 +188,10 @@ class PublishProcess:
     def send(self, message: dict) -> None:
         self.process.stdin.write(json.dumps(message).encode() + b"\n")
         self.process.stdin.flush()
+
+    def send_rounds(self, numbers) -> None:
+        for number in numbers:
+            self.send(self._round_message(number))
 
     def wait_for(self, event: str, timeout: float = 30.0, **fields) -> dict:
         """The first such event; fails the test if the process ends or time runs out before."""
@@ -225,8 +233,12 @@ def publish(tmp_path, job, uri, round_result, weights):
     """Start publish processes for the job; each is begun, and is killed at the end if it still lives."""
     started: list[PublishProcess] = []
 
+    def round_message(number: int) -> dict:
+        file = str(weights(number))
+        return {"task": "round", "result": round_result(number), "model_file": file}
+
     def start(description: JobDescription = job, tracking_uri: str = uri, **environment: str):
-        process = PublishProcess(tmp_path, environment)
+        process = PublishProcess(tmp_path, environment, round_message)
         started.append(process)
         begin = {
             "task": "begin",
@@ -238,16 +250,6 @@ def publish(tmp_path, job, uri, round_result, weights):
         process.send(begin)
         return process
 
-    def send_rounds(process: PublishProcess, numbers) -> None:
-        for number in numbers:
-            message = {
-                "task": "round",
-                "result": round_result(number),
-                "model_file": str(weights(number)),
-            }
-            process.send(message)
-
-    PublishProcess.send_rounds = send_rounds
     yield start
     for process in started:
         if process.process.poll() is None:
