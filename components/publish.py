@@ -68,16 +68,17 @@ class Publisher:
         self._has_more = False
         self._pause_seconds = 0.0
         self._next_try = 0.0
+        self._limit: threading.Timer | None = None
         self._is_done = threading.Lock()
 
     def read(self, lines: Iterable[bytes]) -> None:
         """Take messages from `lines` to their end; to be run on a thread of its own."""
         for line in lines:
             try:
-                self._messages.put(json.loads(line))
+                self._put(json.loads(line))
             except ValueError:
                 print(f"publish: a line is not JSON: {line[:80]!r}", file=sys.stderr)
-        self._messages.put({"task": "finish", "status": "KILLED"})
+        self._put({"task": "finish", "status": "KILLED"})
 
     def run(self) -> None:
         """Work until the end."""
@@ -86,11 +87,19 @@ class Publisher:
             if self._publication is not None and time.monotonic() >= self._next_try:
                 self._try(self._publication)
             self._take_waiting()
-        status = self._status
-        watchdog = threading.Timer(_LIMIT_SECONDS[status], self._abandon)
-        watchdog.daemon = True
-        watchdog.start()
-        self._end(status)
+        self._end(self._status)
+        if self._limit is not None:
+            self._limit.cancel()
+
+    def _put(self, message: Message) -> None:
+        """Hand a message to `run`, which may be in a call that takes its time."""
+        is_end = isinstance(message, dict) and message.get("task") == "finish"
+        seconds = _LIMIT_SECONDS.get(str(message.get("status"))) if is_end else None
+        if seconds is not None and self._limit is None:
+            self._limit = threading.Timer(seconds, self._abandon)
+            self._limit.daemon = True
+            self._limit.start()
+        self._messages.put(message)
 
     def _take_waiting(self) -> None:
         """Take every waiting message; where there is nothing to do, wait for one."""

@@ -15,7 +15,7 @@ from controller.embedded.observer import Observer
 from controller.embedded.preflight import check_machine
 from controller.embedded.scratch import clear_memory, memory_folder
 from controller.embedded.state import StateFolder
-from controller.embedded.stores import open_job_store
+from controller.embedded.stores import open_job_store, probe_store
 from controller.embedded.tracking import NoTracking, PublishedTracking, Tracking, describe
 from controller.observed import Observed
 from fedloom.api.dataset import Dataset
@@ -25,6 +25,7 @@ from fedloom.api.lookup import datasets_of, models_of
 from fedloom.api.model import Model
 from fedloom.artifacts import layout
 from fedloom.artifacts.store import Store
+from fedloom.artifacts.transient import TransientUpdates
 from fedloom.errors import FedloomError
 from pipelines.engines.local import LocalEngine
 from pipelines.rounds import RoundPlanner
@@ -63,6 +64,7 @@ def run_embedded(order: Order, on_event: Callable[[Event], None]) -> Decision:
     datasets = datasets_of(order.documents, order.job)
     models = models_of(order.documents, order.job)
     sizes = check_machine(order.job, datasets, models, order.documents.base_folder)
+    probe_store(order.documents, order.job)
     with StateFolder(order.state, order.job) as state:
         store, connection = open_job_store(order.documents, state)
         settings = {
@@ -155,7 +157,8 @@ class _Run:
             for result in results[told:]:
                 tracking.publish(result)
                 self._tell(result)
-                self._store.delete(layout.updates_folder(result["round"]))
+                if isinstance(self._store, TransientUpdates):
+                    self._store.delete(layout.updates_folder(result["round"]))
             told = len(results)
             if decision.is_final or decision.is_waiting:
                 return decision

@@ -61,7 +61,7 @@ def _outages(
         except FedloomError:
             raise
         except Exception as error:
-            text = vocabulary.without_credentials(f"{type(error).__name__}: {error}")
+            text = vocabulary.without_credentials(_root_of(error))
             message = f"MLflow at {self.address}: {vocabulary.cut(text, _MESSAGE_LIMIT)}"
             raise TrackingUnavailableError(message) from error
 
@@ -279,6 +279,16 @@ class MlflowTracker:
                     raise  # those two mean that no version has it
         self._client.set_registered_model_alias(name, alias, version)
         self._holds_alias = True
+
+
+def _root_of(error: BaseException) -> str:
+    """The operating system's word where there is one, under all that libraries wrapped around it."""
+    root, inner = error, error.__cause__ or error.__context__
+    while inner is not None:
+        if isinstance(inner, OSError) and inner.errno is not None:
+            root = inner
+        inner = inner.__cause__ or inner.__context__
+    return f"{type(root).__name__}: {root}"
 
 
 def create_schema(uri: str) -> None:
