@@ -104,11 +104,13 @@ def fedloom_updates(codec: str) -> Callable[[Case, list[Update]], Mean]:
     def prepare(case: Case, updates: list[Update]) -> Mean:
         from components.update_file import UpdateFile, write_update
         from fedloom.algorithms.layout import layout_of
+        from fedloom.artifacts.arrays import ArrayFile
 
         generator = np.random.default_rng(0)
         paths = _write(case, (write_update(each, codec, {}, generator) for each in updates))
         layout = layout_of(updates[0])
-        return _fedloom(case, [UpdateFile(path, layout, codec, {}) for path in paths], updates[0])
+        files = [UpdateFile(ArrayFile(path), layout, codec, {}) for path in paths]
+        return _fedloom(case, files, updates[0])
 
     return prepare
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -19,7 +18,7 @@ from fedloom.algorithms.compression.protocol import Codec
 from fedloom.algorithms.compression.registry import codec as make_codec
 from fedloom.algorithms.layout import Layout, TensorSpec, accumulator_dtype
 from fedloom.artifacts.arrays import ArrayFile, dump_arrays
-from fedloom.errors import CorruptArtifactError, UpdateError
+from fedloom.errors import UpdateError
 
 Array = np.ndarray[Any, Any]
 METADATA_KEY = "fedloom.update"
@@ -57,17 +56,14 @@ def is_compressible(delta_dtype: np.dtype[Any]) -> bool:
 class UpdateFile:
     """A verified update file as an `UpdateSource`: elements of the decoded delta on demand.
 
-    Raises UpdateError("MalformedUpdate") on opening when the file is not the update of a model with
-    this layout through this codec.
+    It owns `file`. Raises UpdateError("MalformedUpdate") when the file is not the update of a model
+    with this layout through this codec.
     """
 
     def __init__(
-        self, path: Path, layout: Layout, codec: str, parameters: Mapping[str, Any]
+        self, file: ArrayFile, layout: Layout, codec: str, parameters: Mapping[str, Any]
     ) -> None:
-        try:
-            self._file = ArrayFile(path)
-        except CorruptArtifactError as error:
-            raise UpdateError("MalformedUpdate", error.message) from error
+        self._file = file
         self._parts = _Parts(self._file)
         self._layout = layout
         self._codec = make_codec(codec, parameters)

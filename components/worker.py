@@ -10,8 +10,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import select
 import socket
 import sys
+import time
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,9 @@ from components.request import Place, Request
 from components.sequence import run_group
 from components.user_code import UserCode
 from fedloom.errors import FedloomError, JobError
+
+_RECEIVE_BYTES = 1 << 18
+_ANSWER_SECONDS = 0.02
 
 
 def main() -> None:
@@ -36,18 +42,55 @@ def main() -> None:
 
 
 def serve(channel: socket.socket) -> None:
-    """Answer requests until the other end closes."""
-    lines = channel.makefile("rwb")
-    settings = json.loads(lines.readline())
-    place = _place(settings)
+    """Answer requests until the other end closes.
+
+    Answers wait while requests do, for a moment at most: every one that is sent wakes the other end, and
+    on a machine whose cores are all at work that takes time from a worker.
+    """
+    requests = _Lines(channel)
+    place = _place(json.loads(next(requests)))
     os.chdir(place.base)
-    code = UserCode()
-    output = _Output(place.logs)
-    for line in lines:
-        message = json.loads(line)
-        answer = _answer(message, place, code, output)
-        lines.write(json.dumps(answer).encode() + b"\n")
-        lines.flush()
+    code, output = UserCode(), _Output(place.logs)
+    answers: list[bytes] = []
+    sent = time.monotonic()
+    for line in requests:
+        answer = _answer(json.loads(line), place, code, output)
+        answers.append(json.dumps(answer).encode() + b"\n")
+        if not requests.is_waiting() or time.monotonic() - sent > _ANSWER_SECONDS:
+            channel.sendall(b"".join(answers))
+            answers.clear()
+            sent = time.monotonic()
+
+
+class _Lines:
+    """The lines that come from a socket."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._lines: deque[bytes] = deque()
+        self._rest = b""
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> bytes:
+        while not self._lines:
+            if not self._receive():
+                raise StopIteration
+        return self._lines.popleft()
+
+    def is_waiting(self) -> bool:
+        """Say whether a whole line is there already."""
+        while not self._lines and select.select([self._channel], [], [], 0)[0]:
+            if not self._receive():
+                return False
+        return bool(self._lines)
+
+    def _receive(self) -> bool:
+        data = self._channel.recv(_RECEIVE_BYTES)
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        self._lines.extend(lines)
+        return bool(data)
 
 
 def _place(settings: Mapping[str, Any]) -> Place:

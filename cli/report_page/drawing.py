@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from cli.report_page.scales import Axis, Scale, whole_ticks
 from cli.report_page.wording import text, tick_text
@@ -93,5 +94,5 @@ def place(value: float) -> str:
 
 def middle_edges(places: Sequence[float], low: float, high: float) -> list[float]:
     """The borders between neighbouring places, half-way, with both ends: one more than places."""
-    between = [(a + b) / 2 for a, b in zip(places, places[1:], strict=False)]
+    between = [(a + b) / 2 for a, b in pairwise(places)]
     return [low, *between, high]

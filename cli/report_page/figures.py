@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cli.report_page.bar_chart import Bars, Part, bar_chart, rounds_per_bar
-from cli.report_page.facts import Run, Turnout
+from cli.report_page.facts import Round, Run, Turnout
 from cli.report_page.headline import in_order, last_metrics
 from cli.report_page.line_chart import MOST_POINTS, Line, Mark, line_chart
+from cli.report_page.section import legend, note, section
 from cli.report_page.timeline import (
     MOST_LANES,
     outside,
@@ -16,11 +17,21 @@ from cli.report_page.timeline import (
     steps_in,
     timeline,
 )
-from cli.report_page.wording import bytes_text, count_text, number_text, plural, text
+from cli.report_page.wording import (
+    bytes_text,
+    count_text,
+    natural_order,
+    number_text,
+    plural,
+    seconds_text,
+    text,
+)
 
 MOST_CHARTS = 16
 _TRAIN = "train/"
-_UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "KB"), (1.0, "B"))
+_SAVING = 0.99  # the headers of uncompressed files are about the rest
+_SIZES = ((1e9, "GB"), (1e6, "MB"), (1e3, "KB"), (1.0, "B"))
+_TIMES = ((3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"), (1e-3, "milliseconds"))
 
 
 def metrics_section(run: Run) -> str:
@@ -28,7 +39,7 @@ def metrics_section(run: Run) -> str:
     names = in_order(last_metrics(run))
     titles = list(dict.fromkeys(name.removeprefix(_TRAIN) for name in names))
     if not titles:
-        return _section("Metrics", _note("No committed round has measured anything."))
+        return section("Metrics", note("No committed round has measured anything."))
     numbers = [one.number for one in run.rounds if one.metrics]
     failed = [attempt.round for attempt in run.attempts]
     span = (min(numbers[0], 1), max(numbers[-1], *failed, 1))
@@ -49,28 +60,28 @@ def metrics_section(run: Run) -> str:
         )
     if len(titles) > MOST_CHARTS:
         notes.append(f"The first {MOST_CHARTS} of {count_text(len(titles))} metrics.")
-    return _section("Metrics", _note(" ".join(notes)), _charts(charts))
+    return section("Metrics", note(" ".join(notes)), _charts(charts))
 
 
 def traffic_section(run: Run) -> str:
-    """Bytes per round, up and down; what compression saved; how many clients answered."""
+    """Bytes per round, up and down, and what compression saved; seconds; who answered."""
     rounds = [one for one in run.rounds if one.number > 0]
     if not rounds:
         return ""
     most = max(one.uplink_bytes + one.downlink_bytes for one in rounds)
-    unit, name = next(((u, n) for u, n in _UNITS if most >= u), _UNITS[-1])
+    unit, name = _unit(most, _SIZES)
     parts = [
         Part("up", "up", [float(one.uplink_bytes) for one in rounds]),
         Part("down", "down", [float(one.downlink_bytes) for one in rounds]),
     ]
     bars = Bars(rounds[0].number, parts, unit, bytes_text)
-    each = rounds_per_bar(len(rounds))
-    per = f"{name} per round" if each == 1 else f"{name} per round, mean of {each} rounds"
-    charts = [_figure("Traffic", per, _legend(parts), bar_chart(bars, "bytes up and down"))]
+    drawing = bar_chart(bars, "bytes up and down in each round")
+    charts = [_figure("Traffic", _per(name, rounds), _keys(parts), drawing)]
+    charts.append(_seconds(rounds))
     turnout = [one for one in run.details.turnout if one.round > 0]
     if any(one.failed for one in turnout):
         charts.append(_turnout(turnout))
-    return _section("Traffic", _note(_totals(run)), _charts(charts))
+    return section("Traffic and time", note(_totals(run)), _charts(charts))
 
 
 def timeline_section(run: Run) -> str:
@@ -79,7 +90,7 @@ def timeline_section(run: Run) -> str:
     if not any(one.spans for one in rounds):
         return ""
     slowest = slowest_lanes(rounds)
-    shown = sorted(slowest, key=_natural)
+    shown = sorted(slowest, key=natural_order)
     everybody = {span.lane for one in rounds for span in one.spans} - {None}
     numbers = [one.number for one in rounds]
     last = "The last round" if len(numbers) == 1 else f"The last {len(numbers)} rounds"
@@ -92,10 +103,10 @@ def timeline_section(run: Run) -> str:
         notes.append(
             f"{plural(strays, 'step')} not drawn: outside of the round by the clock of the node."
         )
-    keys = [Part(step, step_style(step), ()) for step in steps_in(rounds)]
+    keys = legend([(step, step_style(step)) for step in steps_in(rounds)])
     drawing = timeline(rounds, shown, "steps of the last rounds")
-    figure = f'<figure>{_legend(keys)}<div class="wide">{drawing}</div></figure>'
-    return _section("Timeline", _note(" ".join(notes)), figure)
+    figure = f'<figure>{keys}<div class="wide">{drawing}</div></figure>'
+    return section("Timeline", note(" ".join(notes)), figure)
 
 
 def _metric(run: Run, title: str, span: tuple[int, int], marks: Sequence[Mark]) -> str:
@@ -112,13 +123,22 @@ def _metric(run: Run, title: str, span: tuple[int, int], marks: Sequence[Mark]) 
     return _figure(title, aside, "", line_chart(lines, span, marks, f"{title} per round"))
 
 
+def _seconds(rounds: Sequence[Round]) -> str:
+    part = Part("round", "s4", [max(one.seconds or 0.0, 0.0) for one in rounds])
+    unit, name = _unit(max(part.values), _TIMES)
+    bars = Bars(rounds[0].number, [part], unit, seconds_text)
+    return _figure("Time", _per(name, rounds), "", bar_chart(bars, "time of each round"))
+
+
 def _turnout(turnout: Sequence[Turnout]) -> str:
     parts = [
         Part("succeeded", "took", [float(one.succeeded) for one in turnout]),
         Part("failed", "fell", [float(one.failed) for one in turnout]),
     ]
     bars = Bars(turnout[0].round, parts, 1.0, lambda value: f"{value:,.3g}")
-    return _figure("Clients", "per round", _legend(parts), bar_chart(bars, "clients per round"))
+    return _figure(
+        "Answers", _per("clients", turnout), _keys(parts), bar_chart(bars, "clients per round")
+    )
 
 
 def _totals(run: Run) -> str:
@@ -132,58 +152,42 @@ def _totals(run: Run) -> str:
         plain = 4 * parameters * sum(one.updates for one in seen)
         received = sum(one.downlink_bytes for one in seen)
         plain_down = 4 * parameters * sum(one.downlinks for one in seen)
-        words += [_ratio("up", "updates", sent, plain), _ratio("down", "models", received, plain_down)]
+        words.append(_ratio("Updates", sent, plain))
+        if plain_down and received / plain_down < _SAVING:
+            words.append(_ratio("Models on their way down", received, plain_down))
         if len(seen) < len([one for one in run.rounds if one.number > 0]):
-            words.append(f"The ratios are those of the last {plural(len(seen), 'round')}.")
+            words.append(f"The ratios are of the last {plural(len(seen), 'round')}.")
     return " ".join(filter(None, words))
 
 
-def _ratio(way: str, what: str, sent: int, plain: int) -> str:
+def _ratio(what: str, sent: int, plain: int) -> str:
     if not plain:
         return ""
     part = sent / plain
-    same = f"The way {way} took {100 * part:.3g} % of {bytes_text(plain)}, what float32 {what} take"
-    return f"{same}: {1 / part:.3g} times less." if 0 < part < 0.99 else f"{same}."
+    words = f"{what} took {100 * part:.3g} % of the {bytes_text(plain)} they take as float32"
+    return f"{words}: {1 / part:.3g} times less." if 0 < part < _SAVING else f"{words}."
 
 
-def _natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
-    """client-2 before client-10."""
-    pieces: list[tuple[int, int, str]] = []
-    digits = ""
-    for letter in f"{name} ":
-        if letter.isascii() and letter.isdigit():
-            digits += letter
-            continue
-        if digits:
-            pieces.append((0, len(digits.lstrip("0")), digits.lstrip("0")))
-            digits = ""
-        pieces.append((1, 0, letter))
-    return pieces, name
+def _unit(most: float, units: Sequence[tuple[float, str]]) -> tuple[float, str]:
+    """The largest unit that the largest value has at least one of."""
+    return next((unit for unit in units if most >= unit[0]), units[-1])
 
 
-def _figure(title: str, aside: str, legend: str, drawing: str) -> str:
+def _per(unit: str, rounds: Sequence[object]) -> str:
+    each = rounds_per_bar(len(rounds))
+    return f"{unit} per round" if each == 1 else f"{unit} per round, mean of {each} rounds"
+
+
+def _figure(title: str, aside: str, keys: str, drawing: str) -> str:
     return (
         f'<figure><figcaption><h3>{text(title, 120)}</h3><span class="aside">{text(aside)}</span>'
-        f"</figcaption>{legend}{drawing}</figure>"
+        f"</figcaption>{keys}{drawing}</figure>"
     )
 
 
-def _legend(parts: Sequence[Part]) -> str:
-    keys = "".join(
-        f'<span><svg viewBox="0 0 18 10" aria-hidden="true">'
-        f'<rect class="{part.style}" width="18" height="10"/></svg>{text(part.name, 40)}</span>'
-        for part in parts
-    )
-    return f'<div class="legend">{keys}</div>'
+def _keys(parts: Sequence[Part]) -> str:
+    return legend([(part.name, part.style) for part in parts])
 
 
 def _charts(charts: Sequence[str]) -> str:
     return f'<div class="charts">{"".join(charts)}</div>'
-
-
-def _note(words: str) -> str:
-    return f'<p class="note">{text(words, 2000)}</p>' if words else ""
-
-
-def _section(title: str, *parts: str) -> str:
-    return f"<section><h2>{title}</h2>{''.join(parts)}</section>\n"

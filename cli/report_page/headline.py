@@ -31,7 +31,7 @@ def headline(run: Run) -> str:
             f"<h1>{text(job.namespace)}/{text(job.name)}</h1>",
             f"<p>{_standing(run)}</p>",
             _progress(rounds_done(run), job.rounds),
-            *(f'<p class="warn">{text(words, 600)}</p>' for words in run.damage),
+            *(f'<p class="warn">{text(words, 600)}</p>' for words in _warnings(run)),
             _tiles(run),
             _list(_facts(run)),
             "</header>\n",
@@ -60,11 +60,9 @@ def in_order(metrics: Iterable[str]) -> list[str]:
 def _standing(run: Run) -> str:
     style, phase = _PHASES.get(run.phase, ("", "Not finished"))
     done = f"{count_text(rounds_done(run))} of {plural(run.job.rounds, 'round')} done"
-    if run.phase == "Failed":
-        more = f"{run.reason}: {run.message}"
-    elif run.reason == "StopConditionMet":
+    if run.reason == "StopConditionMet":
         more = run.message
-    elif run.phase == "Succeeded":
+    elif run.phase in _PHASES:
         more = ""
     elif not run.rounds:
         more = "no round is committed yet"
@@ -72,6 +70,11 @@ def _standing(run: Run) -> str:
         more = f"it is running or was stopped; the last round was committed {_last_moment(run)}"
     ended = f". {text(more[:1].upper() + more[1:], 600)}" if more else ""
     return f'<span class="phase {style}">{phase}</span> · {done}{ended}'
+
+
+def _warnings(run: Run) -> list[str]:
+    failure = [f"{run.reason}: {run.message}"] if run.phase == "Failed" else []
+    return [*failure, *run.damage]
 
 
 def _last_moment(run: Run) -> str:
@@ -98,7 +101,9 @@ def _tiles(run: Run) -> str:
             (bytes_text(sum(one.downlink_bytes for one in run.rounds)), "sent down to clients"),
             (seconds_text(sum(seconds)), "in committed rounds"),
         ]
-    cells = "".join(f"<div><b>{value}</b><span>{text(name, 80)}</span></div>" for value, name in tiles)
+    cells = "".join(
+        f"<div><b>{value}</b><span>{text(name, 80)}</span></div>" for value, name in tiles
+    )
     return f'<div class="tiles">{cells}</div>' if cells else ""
 
 

@@ -33,7 +33,8 @@ from fedloom.errors import ArtifactError, ArtifactNotFoundError
 DETAIL_BYTES = 48_000_000
 _WHOLE_BYTES = 200_000  # a smaller result is parsed as a whole
 _HEAD = {"attempt", "finished", "metrics", "model", "round", "rounds", "seconds", "traffic"}
-_MOST_ATTEMPTS = 20
+_MOST_ATTEMPTS = 1000
+_MOST_OPEN_ATTEMPTS = 20
 _NOT_RECORDED = "NotRecorded"
 
 
@@ -66,6 +67,7 @@ def read_run(state: Path) -> Run:
             add_result(details, number_, parse(data))
         except ValueError as error:
             found.damage.append(_damaged(store, layout.result_key(number_), error))
+            break
     for document in documents:
         add_attempt(details, document)
     open_failures = [attempt for attempt in attempts if attempt.round == len(found.rounds)]
@@ -148,7 +150,7 @@ def _read_attempts(
     known = [(one.number, attempt) for one in found.rounds for attempt in range(1, one.attempt)]
     open_ = [(len(found.rounds), attempt) for attempt in range(1, retries + 2)]
     attempts, documents = [], []
-    for round_, attempt in (*known[-_MOST_ATTEMPTS * 50 :], *open_[:_MOST_ATTEMPTS]):
+    for round_, attempt in (*known[-_MOST_ATTEMPTS:], *open_[:_MOST_OPEN_ATTEMPTS]):
         key = layout.attempt_key(round_, attempt)
         try:
             document = parse(store.get(key))

@@ -60,10 +60,10 @@ def value_axis(values: Sequence[float], count: int = 5) -> Axis:
 
 
 def whole_ticks(low: int, high: int, count: int = 8) -> list[int]:
-    """At most about `count` round whole numbers from low to high, both included."""
+    """About `count` round whole numbers within low and high; low itself where there is room."""
     step = max(1, round(_round_step(max(high - low, 1) / count)))
-    first = -(-low // step) * step
-    return list(range(first, high + 1, step))
+    ticks = list(range(-(-low // step) * step, high + 1, step))
+    return [low, *ticks] if not ticks or ticks[0] - low > step // 2 else ticks
 
 
 def thin_out(points: Sequence[Point], most: int) -> list[Point]:

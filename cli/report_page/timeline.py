@@ -44,7 +44,7 @@ def timeline(rounds: Sequence[RoundSteps], clients: Sequence[str], label: str = 
     scale = Scale(0.0, total, frame.left, frame.x_end)
     lanes = {name: frame.top + _LANE * row for row, name in enumerate(names)}
     plot = _Plot(frame, scale, lanes, offsets)
-    parts = [_axis(total, plot), *map(lambda one: _round(one, plot), rounds)]
+    parts = [_axis(total, plot), *(_round(one, plot) for one in rounds)]
     parts += [_name(name, plot) for name in names]
     parts += [
         _bar(span, one, plot) for one in rounds for span in one.spans if _is_drawn(span, one, plot)

@@ -83,6 +83,14 @@ def tick_text(value: float, step: float) -> str:
     return f"{value:,.{decimals}f}"
 
 
+def natural_order(name: str) -> tuple[str, ...]:
+    """A key for sorting: client-2 before client-10."""
+    pieces = re.split("([0-9]+)", name)
+    digits = [piece.lstrip("0") for piece in pieces[1::2]]
+    pieces[1::2] = [f"{len(number):09}{number}" for number in digits]
+    return (*pieces, name)
+
+
 def _exponent(written: str) -> str:
     digits, _, power = written.partition("e")
     return f"{digits}e{int(power)}"

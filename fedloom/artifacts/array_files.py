@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
+from functools import partial
+from io import FileIO
 from threading import Lock
 from types import TracebackType
 from typing import Any
@@ -36,14 +37,26 @@ class ArrayFile:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        self._place = str(path)
+        place = str(path)
         try:
-            self._file = open(path, "rb", buffering=0)  # noqa: SIM115 (closed by close)
+            file = open(path, "rb", buffering=0)  # noqa: SIM115 (closed by close)
         except FileNotFoundError as error:
-            raise ArtifactNotFoundError(self._place) from error
+            raise ArtifactNotFoundError(place) from error
         except OSError as error:
             raise disk_error(error, path) from error
+        self._begin(file, place)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, place: str) -> ArrayFile:
+        """The same over a whole small file that is in memory already; `place` is for messages."""
+        array_file = cls.__new__(cls)
+        array_file._begin(_Memory(data), place)
+        return array_file
+
+    def _begin(self, file: FileIO | _Memory, place: str) -> None:
+        self._file = file
+        self._place = place
+        self._read = file.read_at if isinstance(file, _Memory) else partial(read_at, file.fileno())
         try:
             self.tensors, self.metadata = self._read_header()
         except BaseException:
@@ -86,7 +99,7 @@ class ArrayFile:
             return
         offset = info.offset + start_element * info.dtype.itemsize
         raw = out.view(np.uint8)
-        read_at(self._file.fileno(), offset, raw.data, self._place)
+        self._read(offset, raw.data, self._place)
         if info.format == "BOOL" and raw.max() > 1:
             refuse(self._place, f"tensor {name!r}: got the byte {raw.max()}, expected 0 or 1")
 
@@ -96,16 +109,33 @@ class ArrayFile:
             refuse(self._place, f"got no tensor {name!r}, there are {_some(self.tensors)}")
         return info
 
-    def _read_header(self) -> tuple[dict[str, TensorInfo], dict[str, str]]:
+    def _read_header(self) -> tuple[Mapping[str, TensorInfo], Mapping[str, str]]:
         try:
-            descriptor = self._file.fileno()
-            file_bytes = os.fstat(descriptor).st_size
-            first = os.pread(descriptor, LENGTH_BYTES, 0)
-            text = bytearray(header_length(first, file_bytes, self._place))
-            read_at(descriptor, LENGTH_BYTES, memoryview(text), self._place)
+            file = self._file
+            file_bytes = file.size if isinstance(file, _Memory) else os.fstat(file.fileno()).st_size
+            first = bytearray(min(LENGTH_BYTES, file_bytes))
+            self._read(0, memoryview(first), self._place)
+            text = bytearray(header_length(bytes(first), file_bytes, self._place))
+            self._read(LENGTH_BYTES, memoryview(text), self._place)
         except OSError as error:
             raise disk_error(error, self._place) from error
         return decode_header(bytes(text), file_bytes, self._place)
+
+
+class _Memory:
+    """Bytes that read like a file."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = memoryview(data)
+        self.size = len(data)
+
+    def read_at(self, offset: int, out: memoryview, place: str) -> None:
+        if offset + len(out) > self.size:
+            refuse(place, f"got {self.size} bytes, expected {offset + len(out)} or more")
+        out[:] = self._data[offset : offset + len(out)]
+
+    def close(self) -> None:
+        return
 
 
 class ArrayFileWriter:

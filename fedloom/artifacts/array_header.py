@@ -15,6 +15,8 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 import numpy as np
@@ -26,6 +28,7 @@ LENGTH_BYTES = 8
 BFLOAT16 = "BF16"
 _METADATA = "__metadata__"
 _RANK_LIMIT = 32
+_REMEMBERED_BYTES = 1 << 16
 # In the order of the data in a file: wide elements first, so that each tensor starts aligned.
 _DTYPES: dict[str, np.dtype[Any]] = {
     "U64": np.dtype("<u8"),
@@ -155,12 +158,23 @@ def header_length(first_bytes: bytes, file_bytes: int, place: str) -> int:
 
 def decode_header(
     text: bytes, file_bytes: int, place: str
-) -> tuple[dict[str, TensorInfo], dict[str, str]]:
+) -> tuple[Mapping[str, TensorInfo], Mapping[str, str]]:
     """The tensors, in the order of the header, and the metadata, every claim checked.
 
     The tensors must cover the data exactly, without a gap or an overlap; names are unique. Raises
     CorruptArtifactError with what was got and expected.
     """
+    if len(text) > _REMEMBERED_BYTES:
+        return _decoded(text, file_bytes, place)
+    try:
+        return _remembered(text, file_bytes)
+    except CorruptArtifactError:
+        return _decoded(text, file_bytes, place)  # once more, to say where
+
+
+def _decoded(
+    text: bytes, file_bytes: int, place: str
+) -> tuple[Mapping[str, TensorInfo], Mapping[str, str]]:
     if not text.startswith(b"{"):
         refuse(place, f"got a header that starts with {text[:8]!r}, expected '{{'")
     try:
@@ -178,7 +192,13 @@ def decode_header(
         for name, field in fields.items()
     }
     _check_cover(tensors, start, file_bytes, place)
-    return tensors, metadata
+    return MappingProxyType(tensors), MappingProxyType(metadata)
+
+
+@lru_cache(maxsize=8)
+def _remembered(text: bytes, file_bytes: int) -> tuple[Mapping[str, TensorInfo], Mapping[str, str]]:
+    """The updates of a round have one header: it is decoded and checked once for all of them."""
+    return _decoded(text, file_bytes, "header")
 
 
 def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:

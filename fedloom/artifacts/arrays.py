@@ -86,7 +86,7 @@ def load_arrays(
                 refuse(place, f"tensor {name!r}: got the byte {raw.max()}, expected 0 or 1")
             out.reshape(-1).view(np.uint8)[:] = raw
         arrays[name] = out
-    return arrays, metadata
+    return arrays, dict(metadata)
 
 
 def _load_file(path: Path) -> tuple[dict[str, Array], dict[str, str]]:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import functools
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 import mlflow
 from mlflow.entities import (
@@ -29,43 +29,17 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.tracking import MlflowClient
 
-from fedloom.errors import ArtifactNotFoundError, FedloomError, TrackingUnavailableError
+from fedloom.errors import ArtifactNotFoundError, TrackingUnavailableError
 from fedloom.tracking import vocabulary
 from fedloom.tracking.addresses import is_database, make_whole, page_of
 from fedloom.tracking.measurements import measure, measure_all
 from fedloom.tracking.model_folder import ModelFolder
+from fedloom.tracking.outages import outages
 from fedloom.tracking.paging import batches, pages
 from fedloom.tracking.tracker import JobDescription, Result, Run, Status
 
 _METRICS_PER_BATCH = 1000
 _ENTITIES_PER_BATCH = 100
-_MESSAGE_LIMIT = 400
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def _outages(
-    method: Callable[Concatenate[MlflowTracker, P], R],
-) -> Callable[Concatenate[MlflowTracker, P], R]:
-    """Turn whatever MLflow raises into TrackingUnavailableError, without credentials.
-
-    Everything, because a broken database, a refused connection and a wrong answer come as errors of
-    four libraries, and all mean the same to a job: not now.
-    """
-
-    @functools.wraps(method)
-    def translated(self: MlflowTracker, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return method(self, *args, **kwargs)
-        except FedloomError:
-            raise
-        except Exception as error:
-            text = vocabulary.without_credentials(_root_of(error))
-            message = f"MLflow at {self.address}: {vocabulary.cut(text, _MESSAGE_LIMIT)}"
-            raise TrackingUnavailableError(message) from error
-
-    return translated
 
 
 class MlflowTracker:
@@ -79,7 +53,7 @@ class MlflowTracker:
         self._uri = tracking_uri
         self._location = artifact_location if is_database(tracking_uri) else None
 
-    @_outages
+    @outages
     def begin(self, description: JobDescription) -> Run:
         """Find the run by the job's uid and reopen it, or create it."""
         make_whole(self._uri, create_schema)
@@ -110,7 +84,7 @@ class MlflowTracker:
         page = page_of(self._uri, self._experiment_id, self._run_id)
         return Run(self._experiment_id, self._run_id, page)
 
-    @_outages
+    @outages
     def record(self, results: Sequence[Result]) -> None:
         """Log all numbers of these rounds; the time of each is its round's end, so repeats fall together."""
         metrics = [
@@ -121,7 +95,7 @@ class MlflowTracker:
         for batch in batches(metrics, _METRICS_PER_BATCH):
             self._client.log_batch(self._run_id, metrics=batch)
 
-    @_outages
+    @outages
     def register(self, result: Result, model_file: Path) -> str:
         """Log the round's model and make a version of it, going on where an earlier try stopped.
 
@@ -143,7 +117,7 @@ class MlflowTracker:
             self._move_alias(self._versions[key], may_take=False)
         return self._versions[key]
 
-    @_outages
+    @outages
     def finish(self, status: Status, champion_round: int | None) -> None:
         """End the run. A finished job takes the alias; one that failed only where it takes it from none."""
         for (number, _), version in self._versions.items():
@@ -279,16 +253,6 @@ class MlflowTracker:
                     raise  # those two mean that no version has it
         self._client.set_registered_model_alias(name, alias, version)
         self._holds_alias = True
-
-
-def _root_of(error: BaseException) -> str:
-    """The operating system's word where there is one, under all that libraries wrapped around it."""
-    root, inner = error, error.__cause__ or error.__context__
-    while inner is not None:
-        if isinstance(inner, OSError) and inner.errno is not None:
-            root = inner
-        inner = inner.__cause__ or inner.__context__
-    return f"{type(root).__name__}: {root}"
 
 
 def create_schema(uri: str) -> None:

@@ -41,5 +41,6 @@ def show_libraries() -> None:
     for name in HIDDEN_LIBRARIES:
         if sys.modules.get(name, name) is None:
             del sys.modules[name]
-    for name in [name for name in sys.modules if name.partition(".")[0] == "mlflow"]:
-        del sys.modules[name]
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == "mlflow" and module is not None:
+            del sys.modules[name]

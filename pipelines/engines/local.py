@@ -7,8 +7,8 @@ when it starts, not from when the round does: waiting for a free worker is no fa
 
 from __future__ import annotations
 
+import json
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,7 +47,7 @@ class LocalEngine:
             return
         if self._pool is None:
             self._pool = WorkerPool(self._size, self._settings)
-        self._run = _Run(plan, self._slots, self._size)
+        self._run = _Run(plan, self._slots)
         self._dispatch(self._pool, self._run)
         # After the dispatch: the workers are at work while it is written. It is a record, not an input.
         self._store.put(layout.plan_key(plan.round, plan.attempt), plan.to_json(), replace=True)
@@ -74,57 +74,58 @@ class LocalEngine:
             self._pool = None
 
     def _dispatch(self, pool: WorkerPool, run: _Run) -> None:
-        for slot in range(len(pool)):
-            while pool.has_room(slot) and (group := run.next_group(slot)) is not None:
-                pool.send(slot, group, run.message(group), _deadline(run.groups[group]))
+        for slot, group in run.due_groups():
+            pool.send(slot, group, run.message(group), _deadline(run.groups[group]))
 
 
 class _Run:
-    """One plan on its way: what waits, what has failed, how it ended."""
+    """One plan on its way: what is open, what has failed, how it ended."""
 
-    def __init__(self, plan: Plan, slots: Mapping[str, int], size: int) -> None:
+    def __init__(self, plan: Plan, slots: Mapping[str, int]) -> None:
         self.phase = RunPhase.RUNNING
         self._plan = plan
+        self._head = json.dumps(plan.head())
         self.groups = plan.groups()
-        self._queues: list[deque[str]] = [deque() for _ in range(size)]
-        self._open = set()
-        for group, tasks in self.groups.items():
-            client = tasks[0].client
-            if client is not None:
-                self._queues[slots[client]].append(group)
-                self._open.add(group)
+        clients = [group for group in self.groups if group != _SERVER]
+        self._slots = {group: slots[self._client(group)] for group in clients}
+        self._open = set(clients)
         self._failures: dict[str, dict[str, str]] = {}
         self._states = dict.fromkeys(plan.cohort, "Pending")
+        self._is_begun = False
         self._is_server_due = True
         self._end = ("", "")
 
     def is_of(self, plan: Plan) -> bool:
         return (plan.round, plan.attempt) == (self._plan.round, self._plan.attempt)
 
-    def next_group(self, slot: int) -> str | None:
-        """Give what this worker should do next, if anything."""
-        if self._queues[slot]:
-            group = self._queues[slot].popleft()
-            self._states[self._client(group)] = "Running"
-            return group
+    def due_groups(self) -> list[tuple[int, str]]:
+        """Give what can go to its worker now: all clients at first, the server when they are done.
+
+        Each worker's first comes before any worker's second, so that all begin at once.
+        """
+        due: list[tuple[int, str]] = []
+        if not self._is_begun:
+            self._is_begun = True
+            turns: dict[int, int] = {}
+            ranked = []
+            for group, slot in self._slots.items():
+                turns[slot] = turns.get(slot, 0) + 1
+                ranked.append((turns[slot], slot, group))
+            due = [(slot, group) for _, slot, group in sorted(ranked)]
+            self._states = dict.fromkeys(self._states, "Running")
         if not self._open and self._is_server_due:
             self._is_server_due = False
-            return _SERVER
-        return None
+            due.append((0, _SERVER))
+        return due
 
-    def message(self, group: str) -> dict[str, Any]:
-        failures = self._failures if group == _SERVER else {}
-        tasks = [
-            {
-                "step": task.step,
-                "client": task.client,
-                "inputs": task.inputs,
-                "outputs": task.outputs,
-                "settings": task.settings,
-            }
-            for task in self.groups[group]
-        ]
-        return {"plan": self._plan.head(), "tasks": tasks, "failures": failures}
+    def message(self, group: str) -> bytes:
+        """Give the line for a worker; tasks are encoded once, for this and for the plan's record."""
+        failures = json.dumps(self._failures) if group == _SERVER else "{}"
+        tasks = ",".join(task.to_json() for task in self.groups[group])
+        name = json.dumps(group)
+        return (
+            f'{{"id":{name},"plan":{self._head},"failures":{failures},"tasks":[{tasks}]}}'.encode()
+        )
 
     def take(self, answer: Answer) -> None:
         if answer.name == _SERVER:

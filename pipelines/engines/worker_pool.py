@@ -23,7 +23,6 @@ from typing import Any
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _RECEIVE_BYTES = 1 << 16
 _GOODBYE_SECONDS = 2.0
-_ORDERS_HELD = 2
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Answer:
 
 
 class WorkerPool:
-    """`size` workers; each runs one message at a time and holds one more, so that none waits for us.
+    """`size` workers; each runs one message at a time and holds the rest of its own.
 
     `settings` is the first line every worker reads: where the store, scratch and logs are.
     """
@@ -52,17 +51,14 @@ class WorkerPool:
     def __len__(self) -> int:
         return len(self._workers)
 
-    def has_room(self, slot: int) -> bool:
-        return len(self._workers[slot].orders) < _ORDERS_HELD
+    def send(self, slot: int, name: str, message: bytes, deadline_seconds: float | None) -> None:
+        """Give a worker a message (JSON with `name` as its id) to run now or next.
 
-    def send(
-        self, slot: int, name: str, message: Mapping[str, Any], deadline_seconds: float | None
-    ) -> None:
-        """Give a worker a message to run now or next; a dead worker is replaced first."""
+        A dead worker is replaced first.
+        """
         if self._workers[slot].process.poll() is not None and not self._workers[slot].orders:
             self._replace(slot)
-        line = json.dumps({"id": name, **message}).encode() + b"\n"
-        self._workers[slot].take(_Order(name, line, deadline_seconds))
+        self._workers[slot].take(_Order(name, message + b"\n", deadline_seconds))
 
     def receive(self, timeout_seconds: float) -> list[Answer]:
         """Give what has been answered, waiting at most `timeout_seconds` for something.

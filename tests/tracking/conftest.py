@@ -168,13 +168,13 @@ def _client(loss: float) -> dict:
 class PublishProcess:
     """A publish process and what it said, as a job's process holds it."""
 
-    def __init__(self, folder: Path, environment: dict[str, str], round_message) -> None:
+    def __init__(self, folder: Path, program, environment: dict[str, str], round_message) -> None:
         self._round_message = round_message
         self.events: list[dict] = []
         self.log = folder / "publish.log"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-I", "-m", "components.publish"],
+                [sys.executable, "-I", *program],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -237,8 +237,13 @@ def publish(tmp_path, job, uri, round_result, weights):
         file = str(weights(number))
         return {"task": "round", "result": round_result(number), "model_file": file}
 
-    def start(description: JobDescription = job, tracking_uri: str = uri, **environment: str):
-        process = PublishProcess(tmp_path, environment, round_message)
+    def start(
+        description: JobDescription = job,
+        tracking_uri: str = uri,
+        program=("-m", "components.publish"),
+        **environment: str,
+    ):
+        process = PublishProcess(tmp_path, program, environment, round_message)
         started.append(process)
         begin = {
             "task": "begin",

@@ -72,6 +72,32 @@ def test_a_fresh_database_is_made_and_small_libraries_suffice(publish, job, tmp_
     assert versions(MlflowClient(tracking_uri=address)) == [(1, 1)]
 
 
+def test_an_mlflow_that_needs_more_gets_everything(publish, client, job):
+    """MLflow cannot be imported without fastapi; hidden first, it is shown when that is seen."""
+    code = (
+        "from fedloom.tracking import process; process.HIDDEN_LIBRARIES += ('fastapi',); "
+        "from components import publish; publish.main()"
+    )
+    process = publish(program=("-c", code))
+    process.send_rounds([1])
+    process.send(FINISH)
+    assert process.end() == 0
+    assert process.events[-1]["available"] is True
+    assert steps(client, run_of(client, job)) == [1]
+
+
+def test_without_mlflow_a_job_is_told_so(publish):
+    code = (
+        "import sys; sys.modules['mlflow'] = None; from components import publish; publish.main()"
+    )
+    process = publish(program=("-c", code))
+    message = process.wait_for("unavailable")["message"]
+    assert "MLflow cannot be imported" in message
+    process.send({"task": "finish", "status": "KILLED"})
+    assert process.end() == 0
+    assert process.events[-1]["available"] is False
+
+
 def test_a_later_run_logs_what_is_new_in_the_same_run(publish, client, job):
     first = publish()
     first.send_rounds([0, 1])

@@ -65,7 +65,8 @@ def test_a_job_is_tracked_by_a_server_that_comes_late_and_its_model_predicts(
 
     process = publish(tracking_uri=address)
     process.send_rounds([0, 1])
-    assert "refused" in process.wait_for("unavailable")["message"]
+    message = process.wait_for("unavailable")["message"]
+    assert message == f"MLflow at {address}: ConnectionRefusedError: [Errno 111] Connection refused"
     serve()
     found = process.wait_for("tracking")
     assert found["url"] == (
