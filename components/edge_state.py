@@ -1,9 +1,9 @@
 """The state of one client on its node, kept in step with the rounds that accepted its updates.
 
 `<edge>/<client>/` holds `committed/` and at most one `pending-<digest>/`. A round works in a copy; the
-copy is named after the update it belongs to and becomes `committed` only when a later round says that this
-update was accepted. A dropped update, a killed run and a retried round therefore leave the state of the
-last accepted round, and repeating a round starts from the same bytes.
+copy is named after the update it belongs to and becomes `committed` only when a later round says that
+this update was accepted. A dropped update, a killed run and a retried round therefore leave the state of
+the last accepted round, and repeating a round starts from the same bytes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import shutil
 from pathlib import Path
 
-_WORKING = "working"
+_WORKING, _COMMITTED = "working", "committed"
 
 
 class EdgeState:
@@ -22,51 +22,51 @@ class EdgeState:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._committed = folder / "committed"
+        self._folder = os.fspath(folder)
+        self.working = folder / _WORKING
 
     def begin(self, accepted: str | None) -> Path:
         """Settle the past and give the folder to work in.
 
         `accepted` is the digest of the client's last update that a round accepted, or None.
         """
-        working = self._folder / _WORKING
-        if not self._is_stateless():
-            self._settle(accepted)
-        if self._committed.exists():
-            shutil.copytree(self._committed, working)
+        entries = self._entries()
+        if entries == [_WORKING] and self._is_untouched():
+            return self.working
+        for name in entries:
+            if name not in (_COMMITTED, _pending(accepted)):
+                shutil.rmtree(self._path(name))
+        if _pending(accepted) in entries:
+            if _COMMITTED in entries:
+                shutil.rmtree(self._path(_COMMITTED))
+            os.rename(self._path(_pending(accepted)), self._path(_COMMITTED))
+            entries.append(_COMMITTED)
+        if _COMMITTED in entries:
+            shutil.copytree(self._path(_COMMITTED), self.working)
         else:
-            working.mkdir(parents=True, exist_ok=True)
-        return working
+            self.working.mkdir(parents=True)
+        return self.working
 
     def finish(self, digest: str) -> None:
-        """Keep the working folder until it is known whether the update `digest` was accepted."""
-        working = self._folder / _WORKING
-        if not self._is_stateless():
-            working.rename(self._folder / _pending(digest))
+        """Keep the working folder until it is known whether the update `digest` was accepted.
 
-    def _is_stateless(self) -> bool:
-        """Most scripts keep no state: then there is only an empty working folder, used again."""
+        Most scripts keep no state: their empty working folder stays and is used again.
+        """
+        if not self._is_untouched() or _COMMITTED in self._entries():
+            os.rename(self._path(_WORKING), self._path(_pending(digest)))
+
+    def _is_untouched(self) -> bool:
+        return not os.listdir(self._path(_WORKING))
+
+    def _entries(self) -> list[str]:
         try:
-            return os.listdir(self._folder) == [_WORKING] and not os.listdir(
-                self._folder / _WORKING
-            )
+            return os.listdir(self._folder)
         except FileNotFoundError:
-            return False
+            return []
 
-    def _settle(self, accepted: str | None) -> None:
-        for entry in list(self._folder.iterdir()) if self._folder.exists() else []:
-            if accepted is not None and entry.name == _pending(accepted):
-                _remove(self._committed)
-                entry.rename(self._committed)
-            elif entry != self._committed:
-                _remove(entry)
+    def _path(self, name: str) -> str:
+        return f"{self._folder}/{name}"
 
 
-def _pending(digest: str) -> str:
-    return f"pending-{digest.removeprefix('sha256:')[:32]}"
-
-
-def _remove(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
+def _pending(digest: str | None) -> str:
+    return f"pending-{(digest or 'none').removeprefix('sha256:')[:32]}"

@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 
 from components import aggregate, commit, compress, evaluate, initialize, train
 from components.edge_state import EdgeState
@@ -43,7 +45,7 @@ def run_client(requests: Requests, place: Place, code: UserCode) -> None:
     clock = Clock()
     training, compression = requests["train"], requests["compress"]
     assert training.client is not None
-    state = EdgeState(place.edge / training.client)
+    state = edge_state_of(place.edge, training.client)
     with clock.step("train"):
         folder = state.begin(training.settings["accepted"])
         outcome = train.run(training, place, code, folder)
@@ -54,6 +56,12 @@ def run_client(requests: Requests, place: Place, code: UserCode) -> None:
     report["steps"] = clock.steps
     report["seconds"] = round(clock.steps["compress"][1] - clock.steps["train"][0], 6)
     compress.write_report(compression, place, report)
+
+
+@cache
+def edge_state_of(edge: Path, client: str) -> EdgeState:
+    """The edge state of a client on this node."""
+    return EdgeState(edge / client)
 
 
 def run_server(

@@ -22,6 +22,7 @@ from fedloom.errors import UpdateError
 
 Array = np.ndarray[Any, Any]
 METADATA_KEY = "fedloom.update"
+_PLAIN_PART = "values"  # of the codec `none`
 
 
 def delta_of(new: Mapping[str, Array], old: Mapping[str, Array]) -> dict[str, Array]:
@@ -76,11 +77,18 @@ class UpdateFile:
 
     def read(self, name: str, start: int, stop: int, scratch: Array) -> Array:
         """Decode elements [start, stop) of the flattened delta of `name` into `scratch`."""
-        out = scratch[: stop - start]
         spec = self._layout[name]
+        codec = self._codec_of(spec)
+        if codec.name == "none" and (whole := self._view(name)) is not None:
+            return whole[start:stop]
+        out = scratch[: stop - start]
         self._parts.name = name
-        self._codec_of(spec).decode(self._parts, spec.size, start, stop, out)
+        codec.decode(self._parts, spec.size, start, stop, out)
         return out
+
+    def _view(self, name: str) -> Array | None:
+        """The delta as it stands in memory: what was sent as it is need not be copied."""
+        return self._file.view(f"{name}:{_PLAIN_PART}")
 
     def close(self) -> None:
         self._file.close()

@@ -67,7 +67,10 @@ class UserCode:
             return self._run_program(command, environment, request, place, model)
         path, arguments = found
         weights = {} if model is None else self.model(place, model)
-        self._environment.become({**settings["environment"], **environment.variables()})
+        # A class is told its task by arguments; only a program reads the FEDLOOM_* variables.
+        self._environment.become(
+            {**settings["environment"], "TRAIN_DATASET_URL": environment.dataset}
+        )
         try:
             return self._call(environment, path, arguments, weights)
         except FedloomError:
@@ -126,7 +129,7 @@ def task_environment(request: Request, place: Place, state: Path) -> TaskEnviron
     """Describe the request's task to a program: every path is its own, whatever it does to it."""
     settings = request.settings
     task = settings["task"]
-    work = place.work / f"{task}-{request.client or 'server'}"
+    model, update, result = _exchange(place.work, task, request.client or "server")
     return TaskEnvironment(
         task=task,
         round=request.round,
@@ -134,13 +137,20 @@ def task_environment(request: Request, place: Place, state: Path) -> TaskEnviron
         client=request.client or "evaluation",
         seed=settings["seed"],
         client_seed=settings["client_seed"],
-        model=work / "model.safetensors" if task != "initialize" else None,
-        update=work / "update.safetensors" if task != "evaluate" else None,
-        result=work / "result.json" if task != "initialize" else None,
+        model=model if task != "initialize" else None,
+        update=update if task != "evaluate" else None,
+        result=result if task != "initialize" else None,
         hyperparameters=settings["hyperparameters"],
         state=state,
         dataset=settings["dataset"],
     )
+
+
+@cache
+def _exchange(work: Path, task: str, client: str) -> tuple[Path, Path, Path]:
+    """The files through which a client's program and Fedloom exchange model, update and result."""
+    folder = work / f"{task}-{client}"
+    return folder / "model.safetensors", folder / "update.safetensors", folder / "result.json"
 
 
 @cache

@@ -127,14 +127,15 @@ class _Output:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._open: dict[str, int] = {}
+        self._open: dict[str, tuple[Path, int]] = {}
 
     def redirect(self, client: str) -> tuple[Path, int]:
-        path = self._folder / f"{client}.log"
         if client not in self._open:
-            self._open[client] = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            path = self._folder / f"{client}.log"
+            self._open[client] = path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        path, descriptor = self._open[client]
         for standard in (1, 2):
-            os.dup2(self._open[client], standard)
+            os.dup2(descriptor, standard)
         return path, os.fstat(1).st_size
 
 

@@ -63,6 +63,10 @@ class RoundPlanner:
         self._datasets = datasets
         self._models = models
         self._clients = {client.name: client for client in clients_of(job)}
+        self._client_seeds = {
+            name: self._seed("client", 0, name)
+            for name in (*self._clients, "evaluation", "initialize")
+        }
         self._user_settings = {
             name: self._settings_of(client.worker.template, client, client.dataset, "train")
             for name, client in self._clients.items()
@@ -257,7 +261,7 @@ class RoundPlanner:
     def _seeds(self, start: Start, client: str) -> dict[str, int]:
         return {
             "seed": self._seed("round", start.round, client),
-            "client_seed": self._seed("client", 0, client),
+            "client_seed": self._client_seeds[client],
         }
 
     def _seed(self, purpose: str, number: int, client: str) -> int:

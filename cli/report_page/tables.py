@@ -74,9 +74,9 @@ def _client_table(shown: list[ClientFigures], clients: list[ClientFigures]) -> s
     head += [("count", "rounds"), ("count", "failed"), ("", "reasons")]
     rows = []
     for one in shown:
-        row: list[Cell] = [("words", text(one.name, 80))]
+        row: list[Cell] = [("name", text(one.name, 80))]
         if has_nodes:
-            row.append(("words", text(one.node or NONE, 80)))
+            row.append(("name", text(one.node or NONE, 80)))
         examples = NONE if one.examples is None else count_text(one.examples)
         row += [("count", examples), ("bar", small_bar(one.examples, most_examples))]
         row += [
@@ -88,7 +88,7 @@ def _client_table(shown: list[ClientFigures], clients: list[ClientFigures]) -> s
             ("bar", small_bar(one.uplink_bytes, most_bytes)),
         ]
         row += [("count", count_text(one.succeeded)), ("count", _failed(one))]
-        rows.append([*row, ("words", _reasons(one))])
+        rows.append([*row, ("name", _reasons(one))])
     return table(head, rows)
 
 
@@ -121,7 +121,7 @@ def _failure_table(failures: list[FailureFigures]) -> str:
             [
                 ("word", text(one.reason, 40)),
                 ("count", count_text(one.count)),
-                ("words", shown),
+                ("name", shown),
                 ("words", said),
             ]
         )

@@ -103,6 +103,18 @@ class ArrayFile:
         if info.format == "BOOL" and raw.max() > 1:
             refuse(self._place, f"tensor {name!r}: got the byte {raw.max()}, expected 0 or 1")
 
+    def view(self, name: str) -> Array | None:
+        """All elements of a tensor, shape (elements,), read-only and without a copy.
+
+        None where the file is not in memory or the tensor is not aligned in it.
+        """
+        info = self._info(name)
+        if not isinstance(self._file, _Memory) or info.offset % info.dtype.itemsize:
+            return None
+        if info.format == "BOOL":
+            return None  # its bytes are checked as they are read
+        return np.frombuffer(self._file.data, info.dtype, info.size, info.offset)
+
     def _info(self, name: str) -> TensorInfo:
         info = self.tensors.get(name)
         if info is None:
@@ -126,13 +138,13 @@ class _Memory:
     """Bytes that read like a file."""
 
     def __init__(self, data: bytes) -> None:
-        self._data = memoryview(data)
+        self.data = memoryview(data)
         self.size = len(data)
 
     def read_at(self, offset: int, out: memoryview, place: str) -> None:
         if offset + len(out) > self.size:
             refuse(place, f"got {self.size} bytes, expected {offset + len(out)} or more")
-        out[:] = self._data[offset : offset + len(out)]
+        out[:] = self.data[offset : offset + len(out)]
 
     def close(self) -> None:
         return

@@ -78,10 +78,21 @@ def encode_header(
     Names are sorted within each element type, metadata by key; so equal layouts give equal bytes.
     Raises ArtifactError for a dtype, name or metadata that the format cannot hold.
     """
+    key = tuple((name, dtype.str, tuple(shape)) for name, (dtype, shape) in layout.items())
+    header, tensors = _encoded(key, tuple((metadata or {}).items()))
+    return header, dict(tensors)
+
+
+@lru_cache(maxsize=8)
+def _encoded(
+    entries: tuple[tuple[str, str, tuple[int, ...]], ...], metadata: tuple[tuple[str, str], ...]
+) -> tuple[bytes, Mapping[str, TensorInfo]]:
+    """The updates of a job have one header: it is made once for all of them."""
+    layout = {name: (np.dtype(dtype), shape) for name, dtype, shape in entries}
     formats = {name: _format_of(name, dtype) for name, (dtype, _) in layout.items()}
     fields: dict[str, Any] = {}
     if metadata:
-        fields[_METADATA] = _checked_metadata(metadata)
+        fields[_METADATA] = _checked_metadata(dict(metadata))
     sizes = {}
     end = 0
     for name in sorted(layout, key=lambda name: (_ORDER[formats[name]], name)):
@@ -102,7 +113,7 @@ def encode_header(
         name: TensorInfo(_DTYPES[formats[name]], shape, start + begin, size, formats[name])
         for name, (shape, begin, size) in sizes.items()
     }
-    return len(text).to_bytes(LENGTH_BYTES, "little") + text, tensors
+    return len(text).to_bytes(LENGTH_BYTES, "little") + text, MappingProxyType(tensors)
 
 
 def _format_of(name: str, dtype: np.dtype[Any]) -> str:

@@ -30,11 +30,11 @@ def page_of(uri: str, experiment_id: str, run_id: str) -> str | None:
     return f"{base}/#/experiments/{experiment_id}/runs/{run_id}"
 
 
-def make_whole(uri: str, create: Callable[[str], None]) -> None:
+def make_whole(uri: str, create: Callable[[Path], None]) -> None:
     """Give a SQLite file that does not exist its tables, all of them or none.
 
-    `create(uri)` fills a database. It takes seconds and is no single transaction: killed half-way it
-    would leave a file that nobody can open. So it works on a file aside, which then gets the name.
+    `create(path)` writes such a file. Killed half-way it would leave one that nobody can open, so it
+    writes aside, and what it wrote then gets the name.
     """
     if not uri.startswith(_SQLITE) or "?" in uri:
         return
@@ -47,7 +47,7 @@ def make_whole(uri: str, create: Callable[[str], None]) -> None:
             shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
         draft = Path(folder) / path.name
-        create(f"{_SQLITE}{draft.absolute()}")
+        create(draft)
         if path.exists() and not path.stat().st_size:
             draft.replace(path)
             return

@@ -74,6 +74,46 @@ def client(uri):
     return MlflowClient(tracking_uri=uri)
 
 
+class Stored:
+    """What MLflow has of a job."""
+
+    def __init__(self, client) -> None:
+        self._client = client
+
+    def run(self, job):
+        experiment = self._client.get_experiment_by_name(f"{job.namespace}/{job.name}")
+        query = f"tags.`sedna.io/job-uid` = '{job.uid}'"
+        (run,) = self._client.search_runs([experiment.experiment_id], query)
+        return run
+
+    def steps(self, job, key="accuracy") -> list[int]:
+        """The steps of every point that is stored of a metric."""
+        history = self._client.get_metric_history(self.run(job).info.run_id, key)
+        return [metric.step for metric in history]
+
+    def versions(self) -> list[tuple[int, int]]:
+        """(version, round) of all models registered as `digits`."""
+        found = self._client.search_model_versions("name = 'digits'")
+        return sorted((int(v.version), int(v.tags["sedna.io/round"])) for v in found)
+
+
+@pytest.fixture
+def stored(client) -> Stored:
+    return Stored(client)
+
+
+@pytest.fixture
+def stored_at():
+    """What another MLflow has."""
+
+    def look(address: str) -> Stored:
+        from mlflow import MlflowClient
+
+        return Stored(MlflowClient(tracking_uri=address))
+
+    return look
+
+
 @pytest.fixture
 def tracker(uri, tmp_path):
     from fedloom.tracking.mlflow_tracker import MlflowTracker

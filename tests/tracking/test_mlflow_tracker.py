@@ -248,32 +248,3 @@ def test_an_outage_is_translated_without_credentials(job, address):
         MlflowTracker(address).begin(job)
     assert "hunter2" not in str(caught.value)
     assert "hunter2" not in repr(vars(caught.value))
-
-
-def test_a_damaged_database_is_an_outage(job, tmp_path):
-    from fedloom.tracking.mlflow_tracker import MlflowTracker
-
-    (tmp_path / "broken.db").write_bytes(b"this is no database" * 100)
-    with pytest.raises(TrackingUnavailableError, match="not a database"):
-        MlflowTracker(f"sqlite:///{tmp_path}/broken.db").begin(job)
-
-
-def test_a_new_database_appears_whole_or_not_at_all(tmp_path):
-    from fedloom.tracking.addresses import make_whole
-
-    path = tmp_path / "state" / "mlflow.db"
-
-    def create(uri):
-        draft = Path(uri.removeprefix("sqlite:///"))
-        assert draft != path
-        draft.write_bytes(b"half")
-        raise RuntimeError("killed")
-
-    with pytest.raises(RuntimeError, match="killed"):
-        make_whole(f"sqlite:///{path}", create)
-    assert list(path.parent.iterdir()) == []
-    make_whole(
-        f"sqlite:///{path}", lambda uri: Path(uri.removeprefix("sqlite:///")).write_bytes(b"x")
-    )
-    assert path.read_bytes() == b"x"
-    make_whole(f"sqlite:///{path}", create)  # it is there: not made again
