@@ -49,10 +49,15 @@ class JobError(FedloomError):
 
 
 class InvalidJobError(JobError):
-    """Documents that do not describe a runnable job; `problems` holds every finding, in order."""
+    """Documents that do not describe a runnable job; `problems` holds every finding, in order.
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    `rest` is what could be read besides the wrong fields, where that makes an object at all: so that
+    one look can find what is wrong with it as a whole, too.
+    """
+
+    def __init__(self, problems: Iterable[Problem], rest: object = None) -> None:
         self.problems = tuple(problems)
+        self.rest = rest
         super().__init__("Invalid", "\n".join(str(problem) for problem in self.problems))
 
 

@@ -147,7 +147,11 @@ def _read_attempts(
     store: Store, found: _Found, retries: int
 ) -> tuple[list[FailedAttempt], list[Mapping[str, Any]]]:
     """The attempts that failed, of committed rounds and of the next one, ascending."""
-    known = [(one.number, attempt) for one in found.rounds for attempt in range(1, one.attempt)]
+    known = [
+        (one.number, attempt)
+        for one in found.rounds
+        for attempt in range(max(1, one.attempt - _MOST_ATTEMPTS), one.attempt)
+    ]
     open_ = [(len(found.rounds), attempt) for attempt in range(1, retries + 2)]
     attempts, documents = [], []
     for round_, attempt in (*known[-_MOST_ATTEMPTS:], *open_[:_MOST_OPEN_ATTEMPTS]):

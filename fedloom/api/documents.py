@@ -17,6 +17,7 @@ from fedloom.api.model import Model
 from fedloom.api.plain_data import TEXT_TAG, Builder, PlainDataError, reads_as_text
 from fedloom.api.reading import KINDS, read_object, read_secret
 from fedloom.api.secret import Secret
+from fedloom.api.validation import validate
 from fedloom.api.wording import meant_by, shown
 from fedloom.errors import InvalidJobError, Problem
 
@@ -63,9 +64,12 @@ def read_documents(paths: Sequence[Path]) -> Documents:
     for path in paths:
         for file in reading.files_of(path):
             reading.read_file(file)
+    documents = reading.documents()
     if reading.problems:
-        raise InvalidJobError(reading.problems)
-    return reading.documents()
+        # What the objects say together is looked at too, where each of them could be made out.
+        further = validate(documents) if reading.is_complete else ()
+        raise InvalidJobError(dict.fromkeys((*reading.problems, *further)))
+    return documents
 
 
 def render_documents(documents: Iterable[Mapping[str, Any]]) -> str:
@@ -101,6 +105,7 @@ class _Reading:
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
+        self.is_complete = True
         self._files: set[str] = set()
         self._found: dict[tuple[str, str, str], tuple[Named, Path]] = {}
         self._ignored: list[str] = []
@@ -176,7 +181,10 @@ class _Reading:
             self.problems += (
                 Problem(f"{where} {p.field}".rstrip(), p.message) for p in error.problems
             )
-            return
+            if not isinstance(error.rest, Named):
+                self.is_complete = False
+                return
+            noun = error.rest
         key = (str(kind), noun.metadata.namespace, noun.metadata.name)
         if key in self._found:
             other = self._found[key][1]

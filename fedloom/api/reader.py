@@ -36,7 +36,7 @@ class Reader:
         except RecursionError:
             result = self.refuse("", "nested too deeply to be read")
         if self.problems:
-            raise InvalidJobError(self.problems)
+            raise InvalidJobError(self.problems, None if result is BAD else result)
         return result
 
     def refuse(self, path: str, message: str) -> Any:
@@ -74,6 +74,8 @@ class Reader:
             read[inline.attribute] = self.value(inline.type, rest, path, inline.declared)
         else:
             self.refuse_unknown(value, tuple(written), path)
+        defaults = {each.attribute: each.default for each in fields if not each.is_required}
+        read = {name: defaults.get(name, BAD) if it is BAD else it for name, it in read.items()}
         if any(item is BAD for item in read.values()):
             return BAD
         return noun(**read)

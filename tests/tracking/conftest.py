@@ -104,14 +104,9 @@ def stored(client) -> Stored:
 
 @pytest.fixture
 def stored_at():
-    """What another MLflow has."""
+    from mlflow import MlflowClient
 
-    def look(address: str) -> Stored:
-        from mlflow import MlflowClient
-
-        return Stored(MlflowClient(tracking_uri=address))
-
-    return look
+    return lambda address: Stored(MlflowClient(tracking_uri=address))
 
 
 @pytest.fixture
