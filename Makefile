@@ -11,8 +11,11 @@ help:  ## say what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/installed  ## run the main job: ten clients learn to read digits
-	$(BIN)/python $(EXAMPLE)/prepare.py
-	cd $(EXAMPLE) && ../../$(BIN)/fedloom run -f job.yaml
+	@$(BIN)/python $(EXAMPLE)/prepare.py
+	@rm -rf $(EXAMPLE)/.fedloom
+	@cd $(EXAMPLE) && ../../$(BIN)/fedloom run -f job.yaml
+	@$(BIN)/fedloom report $(EXAMPLE)/.fedloom/default/digits
+	@echo "your own job: copy $(EXAMPLE), change train.py and job.yaml (see its README)"
 
 test: .venv/installed-dev check minio  ## style, types, architecture and every test that is not slow
 	$(BIN)/python -m pytest -m "not slow"
@@ -42,20 +45,22 @@ minio: .tools/bin/minio  ## a real S3 server for the tests, built from its sourc
 	else echo "no Go and no minio on the path: the S3 tests will be left out"; fi
 
 crds: .venv/installed  ## write manifests/base/crds from the types in fedloom/api
-	$(BIN)/python -m cli.main crds --folder manifests/base/crds
+	$(BIN)/python -c "from pathlib import Path; from fedloom.api import crd, documents; \
+	[Path('manifests/base/crds', name).write_text(documents.render_crd(crd_)) for name, crd_ in crd.crds().items()]"
 
 benchmarks: .venv/installed-dev  ## measure beside the peers; minutes
 	$(BIN)/python benchmarks/aggregation.py
 	$(BIN)/python benchmarks/embedded_round.py
 
 .venv/installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
-	touch $@
+	@echo "installing Fedloom into .venv; once, a minute or two"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
 
 .venv/installed-dev: .venv/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	touch $@
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
 
 clean:  ## remove what the targets made
 	rm -rf .venv .tools .fedloom $(EXAMPLE)/data $(EXAMPLE)/output $(EXAMPLE)/.fedloom

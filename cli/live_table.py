@@ -16,13 +16,17 @@ _METRICS = 4
 
 
 class LiveTable:
-    """Rounds as rows; a row per round, redrawn a few times a second."""
+    """Rounds as rows; a row per round, redrawn a few times a second.
+
+    While it grows, only what fits on the screen is shown; at the end all of it is.
+    """
 
     def __init__(self, job: FederatedLearningJob) -> None:
         self._console = Console()
         self._job = job
         self._rows: list[dict[str, Any]] = []
         self._end: list[str] = []
+        self._is_growing = True
         self._live = Live(console=self._console, get_renderable=self._table, refresh_per_second=8)
 
     def __enter__(self) -> LiveTable:
@@ -35,6 +39,7 @@ class LiveTable:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._is_growing = False
         self._live.stop()
         for line in self._end:
             self._console.print(line, highlight=False, soft_wrap=True)
@@ -66,7 +71,7 @@ class LiveTable:
         for name in ("clients", "up", "down", "time"):
             table.add_column(name, justify="right")
         visible = max(5, self._console.height - 8)
-        for row in self._rows[-visible:] if self._live.is_started else self._rows:
+        for row in self._rows[-visible:] if self._is_growing else self._rows:
             cells = [row["metrics"].get(name, "") for name in names]
             table.add_row(
                 row["round"], *cells, row["clients"], row["up"], row["down"], row["seconds"]

@@ -31,7 +31,7 @@ def add_result(details: Details, number_: int, result: Mapping[str, Any]) -> Non
         else:
             _add_failure(details, name, client, number_)
     if number_ > 0:
-        details.turnout.insert(0, _turnout(number_, clients))
+        details.turnout.appendleft(_turnout(number_, clients))
     if len(details.steps) < STEP_ROUNDS and (number_ > 0 or not details.steps):
         steps = _steps(number_, result, clients)
         if steps is not None:

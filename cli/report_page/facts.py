@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -136,7 +136,7 @@ class Details:
     rounds: int = 0
     clients: dict[str, ClientFigures] = field(default_factory=dict)
     failures: dict[str, FailureFigures] = field(default_factory=dict)
-    turnout: list[Turnout] = field(default_factory=list)
+    turnout: deque[Turnout] = field(default_factory=deque)
     steps: list[RoundSteps] = field(default_factory=list)
 
 

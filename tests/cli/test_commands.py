@@ -141,3 +141,28 @@ def test_json_output_is_one_object_per_line(tmp_path):
     assert [line["event"] for line in lines] == ["finished"]
     assert lines[0]["phase"] == "Failed"
     assert lines[0]["reason"] == "NoInitialModel"
+
+
+def test_on_a_terminal_a_table_grows_and_stays_whole(tmp_path):
+    import shutil
+
+    folder = tmp_path / "example"
+    shutil.copytree(
+        EXAMPLE.parent, folder, ignore=shutil.ignore_patterns("data", "output", ".fed*")
+    )
+    subprocess.run([sys.executable, folder / "prepare.py"], check=True)
+    command = f"{sys.executable} -I -m cli.main run -f {folder}/job.yaml --state {tmp_path}/state"
+    screen = subprocess.run(
+        ["script", "-qec", f"stty rows 12 cols 100; {command}", "/dev/null"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={"PATH": "/usr/bin:/bin", "TERM": "xterm-256color"},
+    ).stdout
+    assert "Traceback" not in screen
+    final = screen[screen.rindex("default/digits: fedavgm") :]
+    for number in range(1, 21):
+        assert f" {number}/20 " in final
+    assert "Succeeded: all 20 rounds are done" in final
+    assert "mlflow ui" in final
