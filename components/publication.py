@@ -27,6 +27,11 @@ class Progress:
         registered: version by round.
     """
 
+    run_id: str
+    recorded_through: int
+    complete_through: int
+    registered: dict[int, str]
+
     def __init__(self, path: Path, uid: str, tracking_uri: str) -> None:
         self._path = path
         # A digest, because a URI may hold a password.
@@ -70,7 +75,7 @@ class Progress:
         self.run_id = run_id
         self.recorded_through = -1
         self.complete_through = -1
-        self.registered: dict[int, str] = {}
+        self.registered = {}
 
 
 class Publication:

@@ -28,14 +28,13 @@ NOISE = (
 
 
 def pytest_collection_modifyitems(items):
-    for item in items:
-        if item.path.is_relative_to(HERE):
-            item.add_marker(pytest.mark.filterwarnings(*NOISE))
+    for item in (item for item in items if item.path.is_relative_to(HERE)):
+        item.add_marker(pytest.mark.filterwarnings(*NOISE))
 
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch):
-    """MLflow writes its URI into the environment; and it phones home unless told not to."""
+    """MLflow writes its URI into the environment, and it phones home unless told not to."""
     for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
