@@ -21,7 +21,7 @@ from fedloom.api.pod import PodTemplate
 from fedloom.artifacts import layout
 from pipelines.environment import hyperparameters_of, variables_of
 from pipelines.placement import place_client, place_server
-from pipelines.plan import Plan, Task
+from pipelines.plan import Placement, Plan, Task
 
 _SEED_MASK = 2**31 - 1  # any language's integer holds it
 
@@ -119,12 +119,17 @@ class RoundPlanner:
         return tasks
 
     def _client(self, start: Start, client: ClientSpec) -> list[Task]:
+        node = self._datasets[client.dataset].spec.node_name
+        placement = place_client(client.worker.template, node)
+        return [
+            self._train(start, client, placement),
+            self._compress(start, client.name, placement),
+        ]
+
+    def _train(self, start: Start, client: ClientSpec, placement: Placement) -> Task:
         assert start.model is not None
-        name, attempt = client.name, start.attempt
-        template = client.worker.template
-        placement = place_client(template, self._datasets[client.dataset].spec.node_name)
-        uplink = self._spec.compression.uplink
-        train = Task(
+        name = client.name
+        return Task(
             name=f"train-{name}",
             step="train",
             group=f"client-{name}",
@@ -140,19 +145,23 @@ class RoundPlanner:
             },
             placement=placement,
             deadline_seconds=self._spec.participation.deadline_seconds,
-            template=template.raw,
+            template=client.worker.template.raw,
         )
-        compress = Task(
+
+    def _compress(self, start: Start, name: str, placement: Placement) -> Task:
+        assert start.model is not None
+        uplink = self._spec.compression.uplink
+        return Task(
             name=f"compress-{name}",
             step="compress",
             group=f"client-{name}",
             client=name,
-            depends=(train.name,),
+            depends=(f"train-{name}",),
             may_fail=True,
             inputs={"model": _reference(start.model)},
             outputs={
-                "update": layout.update_key(start.round, name, attempt),
-                "report": layout.report_key(start.round, name, attempt),
+                "update": layout.update_key(start.round, name, start.attempt),
+                "report": layout.report_key(start.round, name, start.attempt),
             },
             settings={
                 "codec": uplink.codec,
@@ -163,7 +172,6 @@ class RoundPlanner:
             placement=placement,
             command=_command("compress"),
         )
-        return [train, compress]
 
     def _aggregate(self, start: Start, depends: tuple[str, ...]) -> Task:
         assert start.model is not None

@@ -49,6 +49,8 @@ def test_sizes_stay_within_the_budget(path):
             if ast.get_docstring(node) and len(node.body) > 1:
                 body = node.end_lineno - node.body[1].lineno + 1
             assert body <= BODY_LINES, f"{node.name}: {body} lines"
+            if "# noqa: PLR0913 (" in source.splitlines()[node.lineno - 1]:
+                continue  # an exception that says why
             names = [
                 a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
             ]

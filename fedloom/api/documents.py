@@ -65,8 +65,7 @@ def read_documents(paths: Sequence[Path]) -> Documents:
         for file in reading.files_of(path):
             reading.read_file(file)
     documents = reading.documents()
-    if reading.problems:
-        # What the objects say together is looked at too, where each of them could be made out.
+    if reading.problems:  # what the objects say together is looked at too, where all are there
         further = validate(documents) if reading.is_complete else ()
         raise InvalidJobError(dict.fromkeys((*reading.problems, *further)))
     return documents

@@ -92,7 +92,7 @@ def load_arrays(
 def _load_file(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
     with ArrayFile(path) as file:
         _refuse_bfloat16(file.tensors, str(path))
-        return {name: file.read(name) for name in sorted(file.tensors)}, file.metadata
+        return {name: file.read(name) for name in sorted(file.tensors)}, dict(file.metadata)
 
 
 def _refuse_bfloat16(tensors: Mapping[str, TensorInfo], place: str) -> None:
