@@ -77,7 +77,6 @@ def compile_(files: tuple[Path, ...], engine: str, number: int) -> None:
 def crds() -> None:
     """Print the CustomResourceDefinitions, ready for `kubectl apply -f -`."""
     from fedloom.api.crd import crds as documents
-
     from fedloom.api.documents import render_crd
 
     click.echo("---\n".join(render_crd(document) for document in documents().values()), nl=False)
