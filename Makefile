@@ -20,8 +20,8 @@ demo: .venv/installed  ## run the main job: ten clients learn to read digits
 test: .venv/installed-dev check minio  ## style, types, architecture and every test that is not slow
 	$(BIN)/python -m pytest -m "not slow"
 
-test-slow: .venv/installed-dev minio  ## the tests that `make test` leaves out
-	$(BIN)/python -m pytest -m slow
+test-slow: .venv/installed-torch minio  ## the tests that `make test` leaves out; installs torch, 3 GB
+	$(BIN)/python -m pytest -m "slow or torch"
 
 check: lint types architecture  ## style, types and architecture alone
 
@@ -60,6 +60,10 @@ benchmarks: .venv/installed-dev  ## measure beside the peers; minutes
 
 .venv/installed-dev: .venv/installed
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+.venv/installed-torch: .venv/installed-dev
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch]'
 	@touch $@
 
 clean:  ## remove what the targets made

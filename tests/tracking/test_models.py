@@ -184,7 +184,8 @@ def test_a_folder_is_what_mlflow_itself_writes(tmp_path, weights):
         flavor["artifacts"] = sorted(flavor["artifacts"])
         flavor["model_code_path"] = Path(flavor["model_code_path"]).name
         flavor.pop("cloudpickle_version", None)  # nothing of ours is pickled
-        return flavor, sorted(path.name for path in folder.iterdir())
+        names = {path.name for path in folder.iterdir()} - {"__pycache__"}
+        return flavor, sorted(names)
 
     assert read(ours) == read(theirs)
     environment = yaml.safe_load((ours / "python_env.yaml").read_text())

@@ -14,6 +14,7 @@ import fedloom
 from fedloom.errors import UpdateError
 
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
 
 from fedloom.training import torch as helpers  # noqa: E402  after the question whether torch is here
 from fedloom.training.torch import (  # noqa: E402

@@ -10,6 +10,7 @@ import pytest
 from fedloom.errors import UpdateError
 
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
 
 from fedloom.training.torch import load_weights, weights_of  # noqa: E402  after that question
 
