@@ -94,6 +94,9 @@ def _measure(
     run = _runner(folder)
     for system in chosen:
         run(system, 2, False)
+    if not arguments.rounds_only:
+        for system in chosen:
+            table[system.name].steady.append(run(system, comparison.STEADY_ROUNDS, False))
     for _ in range(arguments.repeat):
         for system in chosen:
             seen = table[system.name]

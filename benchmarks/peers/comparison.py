@@ -10,11 +10,12 @@ from statistics import median
 from peers.measurement import Run
 from peers.systems import FEDLOOM, FLOWER, NUMPY_LOOP
 
-SHORT_ROUNDS, LONG_ROUNDS, SHOWN_ROUNDS = 10, 60, 20
+SHORT_ROUNDS, LONG_ROUNDS, SHOWN_ROUNDS, STEADY_ROUNDS = 10, 60, 20, 300
 
 ROUND = "round_seconds"
 STEADY_ROUND = "round_without_start_seconds"
 GAP = "between_rounds_seconds"
+STEADY_GAP = "between_rounds_of_a_long_job_seconds"
 START = "start_and_first_round_seconds"
 MEMORY = "peak_pss_bytes"
 # How a measure is printed: its words, and what its values are multiplied by.
@@ -22,6 +23,7 @@ _PRINTED = {
     ROUND: ("round (ms)", 1e3),
     STEADY_ROUND: ("round, start taken out (ms)", 1e3),
     GAP: ("between rounds (ms)", 1e3),
+    STEADY_GAP: ("between rounds, long job (ms)", 1e3),
     START: ("start + round 1 (s)", 1.0),
     MEMORY: ("peak PSS (MiB)", 2.0**-20),
 }
@@ -37,10 +39,11 @@ class Observations:
     long: list[Run] = field(default_factory=list)
     shown: list[Run] = field(default_factory=list)
     memory: list[Run] = field(default_factory=list)
+    steady: list[Run] = field(default_factory=list)
 
     @property
     def all_runs(self) -> list[Run]:
-        return [*self.short, *self.long, *self.shown, *self.memory]
+        return [*self.short, *self.long, *self.shown, *self.memory, *self.steady]
 
 
 Table = Mapping[str, Observations]
@@ -52,7 +55,8 @@ def figures(seen: Observations) -> dict[str, list[float]]:
     A round is (wall of the long run - wall of the short run) / (rounds between them). Two starts
     that differ by a second make 20 ms of that, so it is given once more with each run's wall counted
     from its first round on: still with all that comes at the end of a run, but without the start.
-    The time between two rounds' lines shows neither start nor end.
+    The time between two rounds' lines shows neither start nor end; in the second half of a long job
+    nothing that starts beside the rounds (MLflow, Ray) is left in it.
     """
     timed = [*seen.short, *seen.long, *seen.shown]
     pairs = list(zip(seen.short, seen.long, strict=True))
@@ -63,10 +67,16 @@ def figures(seen: Observations) -> dict[str, list[float]]:
         ROUND: [(long.wall_seconds - short.wall_seconds) / extra for short, long in pairs],
         STEADY_ROUND: [(_after_first(long) - _after_first(short)) / extra for short, long in pairs],
         GAP: gaps,
+        STEADY_GAP: [_late_gap(run) for run in seen.steady],
         START: [run.round_seconds[0] for run in timed],
         MEMORY: [float(run.memory.peak_bytes) for run in seen.memory if run.memory],
     }
     return {name: column for name, column in values.items() if column}
+
+
+def _late_gap(run: Run) -> float:
+    late = run.round_seconds[len(run.round_seconds) // 2 :]
+    return median(b - a for a, b in pairwise(late))
 
 
 def _after_first(run: Run) -> float:

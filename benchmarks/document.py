@@ -1,0 +1,109 @@
+"""Write docs/benchmarks.md from the results of the last runs: `python benchmarks/document.py`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+RESULTS = Path(__file__).parent / "results"
+HEAD = """# Benchmarks
+
+Written by `python benchmarks/document.py` from the JSON files that the benchmarks leave in `benchmarks/results/`; no
+figure is typed by hand. Every ratio comes from systems measured side by side in one run. Absolute times belong to
+the machine named with them.
+"""
+EMBEDDED = """## A round on one machine
+
+`python benchmarks/embedded_round.py`. The same numpy perceptron (64-200-10, 15,010 parameters), digits, Dirichlet(0.5)
+split, seeds, 10 clients, uncompressed FedAvg, evaluation after every round. A round is (wall of a 60-round job - wall of
+a 10-round job) / 50: commit, evaluation and, for Fedloom, MLflow included. Medians; memory is the proportional set
+size of the whole process tree, sampled ten times a second.
+"""
+EMBEDDED_NOTE = """**Read it with this in mind.** A 60-round job of Fedloom lasts less than a second and shares two cores with the
+process that is loading MLflow meanwhile; `round` counts what a round adds to the job's wall, so what happens beside
+that loading costs little there. *Between rounds, long job* is the plainest figure: the median time between two rounds'
+lines in the second half of a 300-round job, MLflow logging included. Fedloom's memory includes MLflow's process, about
+130 MiB of it.
+"""
+AGGREGATION = """## Aggregation
+
+`python benchmarks/aggregation.py`. The weighted mean of K updates of P float32 parameters, one thread. `ratio` is the
+rate beside `numpy.sum` over the same bytes (median of paired runs); `MiB over base` is resident memory beyond the
+inputs. *files* reads safetensors files from the page cache; *update files* goes through the product's own reader and
+codec (GB/s as float32); *mean kept* collects the whole mean in memory as the peers do.
+"""
+MEASURES = {
+    "round (ms)": ("round_seconds", 1e3),
+    "round, start taken out (ms)": ("round_without_start_seconds", 1e3),
+    "between rounds (ms)": ("between_rounds_seconds", 1e3),
+    "between rounds, long job (ms)": ("between_rounds_of_a_long_job_seconds", 1e3),
+    "start + round 1 (s)": ("start_and_first_round_seconds", 1.0),
+    "peak PSS (MiB)": ("peak_pss_bytes", 1 / 2**20),
+}
+
+
+def main() -> None:
+    embedded = json.loads((RESULTS / "embedded_round.json").read_bytes())
+    aggregation = json.loads((RESULTS / "aggregation.json").read_bytes())
+    parts = [HEAD, EMBEDDED, _embedded_table(embedded), EMBEDDED_NOTE]
+    parts += [AGGREGATION, _aggregation_table(aggregation)]
+    (ROOT / "docs/benchmarks.md").write_text("\n".join(parts))
+
+
+def _embedded_table(result: Mapping[str, Any]) -> str:
+    systems = result["systems"]
+    rows = []
+    for label, (key, scale) in MEASURES.items():
+        values = {name: median(seen[key]) * scale for name, seen in systems.items()}
+        ranges = {name: [v * scale for v in seen[key]] for name, seen in systems.items()}
+        cells = [f"{values[n]:.3g} ({min(ranges[n]):.3g} - {max(ranges[n]):.3g})" for n in systems]
+        ratio = values["flower"] / values["fedloom"]
+        rows.append(
+            [label, *cells, f"**{ratio:.1f}x**", f"{values['fedloom'] / values['numpy loop']:.2f}x"]
+        )
+    head = ["measure", *systems, "Flower / Fedloom", "Fedloom / loop"]
+    verdict = "".join(f"- {line}\n" for line in result["verdict"])
+    versions = result["versions"]
+    flower = versions["flower environment"]
+    where = (
+        f"Commit `{result['commit'][:12]}`, {result['date'][:10]}, {result['cpu']['model']}, "
+        f"{result['cpu']['cores']} cores, Python {versions['python']}, numpy {versions['numpy']}, "
+        f"MLflow {versions['mlflow']}, Flower {flower['flwr']} on Ray {flower['ray']}, "
+        f"{result['repeat']} repetitions."
+    )
+    return f"{where}\n\n{_table(head, rows)}\n{verdict}"
+
+
+def _aggregation_table(result: Mapping[str, Any]) -> str:
+    rows = [
+        [
+            row["system"],
+            row["clients"],
+            f"{row['parameters'] / 1e6:g} M",
+            f"{row['gb_per_second']:.1f}",
+            f"{row['sum_gb_per_second']:.1f}",
+            f"**{row['ratio']:.0%}**",
+            f"{row['memory_bytes'] / 2**20:.1f}",
+        ]
+        for row in result["rows"]
+    ]
+    head = ["system", "K", "P", "GB/s", "numpy.sum GB/s", "ratio", "MiB over base"]
+    peers = ", ".join(f"{name} {version}" for name, version in result["peers"].items())
+    where = (
+        f"Commit `{result['commit'][:12]}`, {result['date'][:10]}, {result['cpu']}, {result['cores']} "
+        f"cores, Python {result['python']}, numpy {result['numpy']}, {peers}."
+    )
+    return f"{where}\n\n{_table(head, rows)}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+
+
+if __name__ == "__main__":
+    main()
