@@ -66,11 +66,13 @@ class Task:
 
     def to_document(self) -> dict[str, Any]:
         """Give the task as plain JSON values. Shallow: what is shared stays shared, it is only read."""
-        document = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {
-            **document,
-            "placement": {f.name: getattr(self.placement, f.name) for f in fields(Placement)},
-        }
+        document = {name: getattr(self, name) for name in _TASK_FIELDS}
+        placement = {name: getattr(self.placement, name) for name in _PLACEMENT_FIELDS}
+        return {**document, "placement": placement}
+
+
+_TASK_FIELDS = tuple(field.name for field in fields(Task))
+_PLACEMENT_FIELDS = tuple(field.name for field in fields(Placement))
 
 
 @dataclass(frozen=True)

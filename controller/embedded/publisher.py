@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-_NICENESS = 5  # rounds come first
+_NICENESS = 10  # rounds come first
 _KILL_SECONDS = 5.0
 
 

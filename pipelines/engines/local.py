@@ -15,7 +15,7 @@ from typing import Any
 from fedloom.artifacts import layout
 from fedloom.artifacts.store import Store
 from pipelines.engine import RunPhase, RunStatus
-from pipelines.engines.worker_pool import Answer, WorkerPool
+from pipelines.engines.worker_pool import Answer, Order, WorkerPool
 from pipelines.plan import Plan, Task
 
 _SERVER = "server"
@@ -74,8 +74,14 @@ class LocalEngine:
             self._pool = None
 
     def _dispatch(self, pool: WorkerPool, run: _Run) -> None:
-        for slot, group in run.due_groups():
-            pool.send(slot, group, run.message(group), _deadline(run.groups[group]))
+        """Send what is due: every worker's first order by itself, so that all begin at once."""
+        for slots in run.due_groups():
+            for slot, groups in slots.items():
+                orders = [
+                    Order(group, run.message(group), _deadline(run.groups[group]))
+                    for group in groups
+                ]
+                pool.send(slot, orders)
 
 
 class _Run:
@@ -98,24 +104,25 @@ class _Run:
     def is_of(self, plan: Plan) -> bool:
         return (plan.round, plan.attempt) == (self._plan.round, self._plan.attempt)
 
-    def due_groups(self) -> list[tuple[int, str]]:
-        """Give what can go to its worker now: all clients at first, the server when they are done.
+    def due_groups(self) -> list[dict[int, list[str]]]:
+        """Give what can go to the workers now, by slot: their first groups, then the rest.
 
-        Each worker's first comes before any worker's second, so that all begin at once.
+        That is all clients at first, and the server when they are done.
         """
-        due: list[tuple[int, str]] = []
+        due: list[dict[int, list[str]]] = []
         if not self._is_begun:
             self._is_begun = True
-            turns: dict[int, int] = {}
-            ranked = []
+            first, rest = dict[int, list[str]](), dict[int, list[str]]()
             for group, slot in self._slots.items():
-                turns[slot] = turns.get(slot, 0) + 1
-                ranked.append((turns[slot], slot, group))
-            due = [(slot, group) for _, slot, group in sorted(ranked)]
+                if slot in first:
+                    rest.setdefault(slot, []).append(group)
+                else:
+                    first[slot] = [group]
+            due = [first, rest]
             self._states = dict.fromkeys(self._states, "Running")
         if not self._open and self._is_server_due:
             self._is_server_due = False
-            due.append((0, _SERVER))
+            due.append({0: [_SERVER]})
         return due
 
     def message(self, group: str) -> bytes:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,21 @@ class Answer:
     message: str = ""
 
 
+@dataclass(frozen=True)
+class Order:
+    """A message for a worker.
+
+    Attributes:
+        name: what its answer is known by.
+        message: a JSON object with `name` as its `id`.
+        deadline_seconds: how long it may take once it is begun; None for as long as it likes.
+    """
+
+    name: str
+    message: bytes
+    deadline_seconds: float | None
+
+
 class WorkerPool:
     """`size` workers; each runs one message at a time and holds the rest of its own.
 
@@ -51,14 +66,11 @@ class WorkerPool:
     def __len__(self) -> int:
         return len(self._workers)
 
-    def send(self, slot: int, name: str, message: bytes, deadline_seconds: float | None) -> None:
-        """Give a worker a message (JSON with `name` as its id) to run now or next.
-
-        A dead worker is replaced first.
-        """
+    def send(self, slot: int, orders: Sequence[Order]) -> None:
+        """Give a worker orders to run now or next; a dead worker is replaced first."""
         if self._workers[slot].process.poll() is not None and not self._workers[slot].orders:
             self._replace(slot)
-        self._workers[slot].take(_Order(name, message + b"\n", deadline_seconds))
+        self._workers[slot].take(orders)
 
     def receive(self, timeout_seconds: float) -> list[Answer]:
         """Give what has been answered, waiting at most `timeout_seconds` for something.
@@ -113,8 +125,7 @@ class WorkerPool:
             self._selector.unregister(old.channel)
         old.channel.close()
         self._workers[slot] = self._start()
-        for order in old.orders:
-            self._workers[slot].take(order)
+        self._workers[slot].take(old.orders)
 
     def _hear(self, worker: _Worker) -> list[Answer]:
         try:
@@ -161,15 +172,6 @@ class WorkerPool:
         return answers
 
 
-@dataclass(frozen=True)
-class _Order:
-    """A message on its way: its name, its line, and how long it may take once it is begun."""
-
-    name: str
-    line: bytes
-    deadline_seconds: float | None
-
-
 class _Worker:
     """One process, its channel, and its orders: the first is being run, the rest wait."""
 
@@ -177,16 +179,18 @@ class _Worker:
         self.process = process
         self.channel = channel
         self.buffer = b""
-        self.orders: deque[_Order] = deque()
+        self.orders: deque[Order] = deque()
         self.due: float | None = None
 
-    def take(self, order: _Order) -> None:
-        self.orders.append(order)
-        if len(self.orders) == 1:
+    def take(self, orders: Iterable[Order]) -> None:
+        is_idle = not self.orders
+        new = list(orders)
+        self.orders.extend(new)
+        if is_idle:
             self._begin()
-        self.send(order.line)
+        self.send(b"".join(order.message + b"\n" for order in new))
 
-    def finish_order(self) -> _Order:
+    def finish_order(self) -> Order:
         order = self.orders.popleft()
         self._begin()
         return order
