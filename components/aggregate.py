@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
+from components.command import run_command
 from components.next_model import NextModel
 from components.request import Place, Request
 from components.update_file import Array, UpdateFile
@@ -46,6 +47,21 @@ class Aggregated:
     failures: Failures
     model: Artifact | None = None
     states: dict[str, Artifact] = field(default_factory=dict)
+
+    def to_document(self) -> dict[str, Any]:
+        """Give it as plain JSON values, for `commit` in another process."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Aggregated:
+        """Take it back out of its document."""
+        model, states = document["model"], document["states"]
+        return cls(
+            reports=document["reports"],
+            failures=document["failures"],
+            model=None if model is None else Artifact(**model),
+            states={name: Artifact(**state) for name, state in states.items()},
+        )
 
 
 def run(
@@ -180,3 +196,19 @@ def _not_finite(
     if bad:
         return _BadClients(bad)
     return JobError("ModelNotFinite", f"tensor {name!r} of the mean overflows to NaN or Inf")
+
+
+def _run_as_command(request: Request, place: Place) -> dict[str, Any]:
+    """Aggregate what is in the store; too few updates are no failure of this step: commit says so."""
+    place.work.mkdir(parents=True, exist_ok=True)
+    found = run(request, place, {}).to_document()
+    (place.work / "aggregated.json").write_text(json.dumps(found))
+    return {
+        "accepted": sorted(found["reports"]),
+        "failures": found["failures"],
+        "model": found["model"],
+    }
+
+
+if __name__ == "__main__":
+    run_command("aggregate", _run_as_command)

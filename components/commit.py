@@ -12,8 +12,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from components.aggregate import Aggregated
+from components.command import run_command
 from components.request import Place, Request
+from components.user_code import read_outcome
 from fedloom.artifacts.artifact import Artifact
+from fedloom.errors import JobError
 
 _DURABLE_SECONDS = 1.0
 
@@ -170,3 +173,21 @@ def _write(
     data = json.dumps(document, sort_keys=True, allow_nan=False).encode()
     place.store.put(key, data, replace=True, durable=is_durable)
     return document
+
+
+def _run_as_command(request: Request, place: Place) -> dict[str, Any]:
+    """Commit what aggregate, and evaluate where it ran, left in the work folder."""
+    found = Aggregated.of(json.loads((place.work / "aggregated.json").read_bytes()))
+    if found.model is None:
+        message = too_few(request, found)
+        record_failure(request, place, "TooFewClients", message, found)
+        raise JobError("TooFewClients", message)
+    evaluation = place.work / "evaluation.json"
+    outcome = read_outcome(None, evaluation) if evaluation.exists() else None
+    metrics = {} if outcome is None else dict(outcome.metrics or {})
+    result = commit_round(request, place, found, metrics, {})
+    return {"round": result["round"], "metrics": result["metrics"], "model": result["model"]}
+
+
+if __name__ == "__main__":
+    run_command("commit", _run_as_command)

@@ -79,7 +79,7 @@ def run_server(
                 requests["aggregate"], place, failures, is_durable=commit.is_durable(end)
             )
         if found.model is None:
-            raise JobError("TooFewClients", commit.too_few(requests["aggregate"], found))
+            raise JobError("TooFewClients", commit.too_few(end, found))
         metrics: Mapping[str, float] = {}
         if "evaluate" in requests:
             with clock.step("evaluate"):

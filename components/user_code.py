@@ -117,7 +117,7 @@ class UserCode:
         if model is not None and environment.model is not None:
             shutil.copyfile(fetch(place, model), environment.model)
         program.run_program(command, variables, place.base, log)
-        return _read_outcome(environment)
+        return read_outcome(environment.update, environment.result)
 
 
 def fetch(place: Place, model: Model) -> Path:
@@ -206,32 +206,35 @@ def _bad(field: str, got: object, expected: str) -> UpdateError:
     return UpdateError("BadResult", f"{field}: got {got!r}, expected {expected}")
 
 
-def _read_outcome(environment: TaskEnvironment) -> Outcome:
+def read_outcome(update: Path | None, result_file: Path | None) -> Outcome:
+    """Read what a program left: its update (None for evaluate) and its result (None for initialize).
+
+    Raises UpdateError("NoUpdate" | "MalformedUpdate" | "BadResult").
+    """
     arrays = None
-    if environment.update is not None:
-        if not environment.update.exists():
-            raise UpdateError(
-                "NoUpdate", "the program ended with exit code 0 but wrote no FEDLOOM_UPDATE"
-            )
+    if update is not None:
+        if not update.exists():
+            raise _nothing("FEDLOOM_UPDATE")
         try:
-            arrays, _ = load_arrays(environment.update)
+            arrays, _ = load_arrays(update)
         except ArtifactError as error:
             raise UpdateError("MalformedUpdate", f"FEDLOOM_UPDATE: {error.message}") from error
-    if environment.result is None:
+    if result_file is None:
         return Outcome(arrays)
     try:
-        result = json.loads(environment.result.read_bytes())
+        result = json.loads(result_file.read_bytes())
     except FileNotFoundError:
-        raise UpdateError(
-            "NoUpdate", "the program ended with exit code 0 but wrote no FEDLOOM_RESULT"
-        ) from None
+        raise _nothing("FEDLOOM_RESULT") from None
     except ValueError as error:
         raise UpdateError("BadResult", f"FEDLOOM_RESULT is not JSON: {error}") from error
     if not isinstance(result, dict) or "num_examples" not in result:
         raise _bad("FEDLOOM_RESULT", result, 'an object like {"num_examples": 120, "metrics": {}}')
-    return checked_outcome(
-        arrays, result["num_examples"], result.get("num_steps"), result.get("metrics", {})
-    )
+    steps, metrics = result.get("num_steps"), result.get("metrics", {})
+    return checked_outcome(arrays, result["num_examples"], steps, metrics)
+
+
+def _nothing(variable: str) -> UpdateError:
+    return UpdateError("NoUpdate", f"the program ended with exit code 0 but wrote no {variable}")
 
 
 def _describe(error: BaseException, path: Path) -> str:

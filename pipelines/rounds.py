@@ -170,7 +170,7 @@ class RoundPlanner:
                 "downlink_bytes": start.model["size_bytes"],
             },
             placement=placement,
-            command=_command("compress"),
+            command=_command("compress", name),
         )
 
     def _aggregate(self, start: Start, depends: tuple[str, ...]) -> Task:
@@ -242,7 +242,10 @@ class RoundPlanner:
                 "result": layout.result_key(start.round),
                 "attempt": layout.attempt_key(start.round, start.attempt),
             },
-            settings={"started": start.started},
+            settings={
+                "started": start.started,
+                "min_clients": self._spec.participation.min_clients,
+            },
             placement=place_server(self._spec.aggregation_worker.template),
             command=_command("commit"),
         )
@@ -282,5 +285,7 @@ def _reference(artifact: Mapping[str, Any]) -> dict[str, Any]:
     return {"key": artifact["key"], "digest": artifact["digest"]}
 
 
-def _command(step: str) -> tuple[str, ...]:
-    return ("python", "-I", "-m", f"components.{step}", "--plan", "plan.json")
+def _command(step: str, client: str | None = None) -> tuple[str, ...]:
+    """How a container runs one of our steps; the engine adds `--store` and `--workdir`."""
+    whose = ("--client", client) if client else ()
+    return ("python", "-I", "-m", f"components.{step}", "--plan", "plan.json", *whose)

@@ -1,0 +1,67 @@
+"""Run one step as a command, as a container does:
+
+    python -I -m components.compress --plan plan.json --store URI --workdir DIR --client NAME
+    python -I -m components.aggregate --plan plan.json --store URI --workdir DIR
+    python -I -m components.commit --plan plan.json --store URI --workdir DIR
+
+The user's container writes `update.safetensors` and `result.json` (train) or `evaluation.json` (evaluate)
+into the work folder; `aggregated.json` there is how aggregate and commit hand over. Credentials of an S3
+store come from the AWS_* variables. One JSON object is printed: the step, its state, and what it made;
+the exit code is 0 only if the step succeeded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from components.connection import connect
+from components.request import Place, Request
+from fedloom.errors import FedloomError, JobError
+
+
+def run_command(step: str, run: Callable[[Request, Place], dict[str, Any]]) -> NoReturn:
+    """Parse the arguments, run the step, print its one JSON object, exit."""
+    arguments = _parse(step)
+    try:
+        plan = json.loads(Path(arguments.plan).read_bytes())
+        printed = {
+            "state": "Succeeded",
+            **run(_request(plan, step, arguments.client), _place(arguments)),
+        }
+    except (FedloomError, OSError, ValueError) as error:
+        reason = error.reason if isinstance(error, JobError) else type(error).__name__
+        printed = {"state": "Failed", "reason": reason, "message": str(error)}
+    print(json.dumps({"step": step, "client": arguments.client, **printed}), flush=True)
+    sys.exit(0 if printed["state"] == "Succeeded" else 1)
+
+
+def _parse(step: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=f"components.{step}")
+    parser.add_argument("--plan", required=True, help="the plan of the round, a JSON file")
+    parser.add_argument("--store", required=True, help="the job's store: file:///... or s3://...")
+    parser.add_argument("--workdir", required=True, type=Path, help="where steps hand over")
+    parser.add_argument("--client", help="id of the client, for steps of a client")
+    return parser.parse_args()
+
+
+def _request(plan: dict[str, Any], step: str, client: str | None) -> Request:
+    tasks = [t for t in plan["tasks"] if t["step"] == step and t["client"] == client]
+    if len(tasks) != 1:
+        clients = sorted(str(t["client"]) for t in plan["tasks"] if t["step"] == step)
+        raise JobError(
+            "NoSuchTask",
+            f"--client: got {client!r}, the plan has {step} for: {', '.join(clients) or 'nobody'}",
+        )
+    return Request.of(plan, tasks[0])
+
+
+def _place(arguments: argparse.Namespace) -> Place:
+    work = arguments.workdir.absolute()
+    return Place(
+        connect({"store": arguments.store}), work, work, work / "edge", work, work / "logs"
+    )
