@@ -79,16 +79,21 @@ class UpdateFile:
         """Decode elements [start, stop) of the flattened delta of `name` into `scratch`."""
         spec = self._layout[name]
         codec = self._codec_of(spec)
-        if codec.name == "none" and (whole := self._view(name)) is not None:
-            return whole[start:stop]
         out = scratch[: stop - start]
+        if codec.name == "none":
+            return self._read_plain(name, start, out)
         self._parts.name = name
         codec.decode(self._parts, spec.size, start, stop, out)
         return out
 
-    def _view(self, name: str) -> Array | None:
-        """The delta as it stands in memory: what was sent as it is need not be copied."""
-        return self._file.view(f"{name}:{_PLAIN_PART}")
+    def _read_plain(self, name: str, start: int, out: Array) -> Array:
+        """What was sent as it is needs no decoding: in memory not even a copy."""
+        key = f"{name}:{_PLAIN_PART}"
+        whole = self._file.view(key)
+        if whole is not None:
+            return whole[start : start + out.size]
+        self._file.read_into(key, start, out)
+        return out
 
     def close(self) -> None:
         self._file.close()
