@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from controller.decide import Decision
@@ -38,20 +38,22 @@ def round_event(result: Mapping[str, Any]) -> Event:
 
 
 def finished_event(
-    decision: Decision, results: Sequence[Mapping[str, Any]], tracking: Mapping[str, Any]
+    decision: Decision,
+    last: Mapping[str, Any] | None,
+    metrics: Mapping[str, float],
+    tracking: Mapping[str, Any],
 ) -> Event:
-    """The end of a run; a job that is suspended ends a run with the phase it has."""
-    last = results[-1] if results else None
-    metrics: dict[str, float] = {}
-    for result in results:
-        metrics |= result["metrics"]  # the last measured value of each
+    """The end of a run; a job that is suspended ends a run with the phase it has.
+
+    `last` is the last committed round's result, `metrics` the last measured value of each metric.
+    """
     return {
         "event": "finished",
         "phase": decision.phase,
         "reason": decision.reason,
         "message": decision.message,
         "rounds": last["round"] if last else 0,
-        "metrics": metrics,
+        "metrics": dict(metrics),
         "model": _model(last) if last else None,
         "tracking": dict(tracking),
     }

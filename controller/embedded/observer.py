@@ -14,12 +14,18 @@ from pipelines.engine import Engine, RunPhase
 
 
 class Observer:
-    """Keeps up with the store: each result is read once, when its round has been committed."""
+    """Keeps up with the store: each result is read once, when its round has been committed.
+
+    Attributes:
+        last: the last committed round's result; None before round 0.
+    """
 
     def __init__(self, store: Store, engine: Engine) -> None:
         self._store = store
         self._engine = engine
-        self.results: list[Mapping[str, Any]] = []
+        self.last: Mapping[str, Any] | None = None
+        self._count = 0
+        self._new: list[Mapping[str, Any]] = []
         self._metrics: list[Mapping[str, float]] = []
         self._accepted: dict[str, str] = {}
         self._traffic = {"uplink_bytes": 0, "downlink_bytes": 0}
@@ -32,17 +38,25 @@ class Observer:
         A round whose model is not whole any more (a disk that lost power) is not taken for
         committed: it and everything after it is run again.
         """
-        while (result := self._read_result(len(self.results))) is not None:
-            self._append(result)
-        whole = len(self.results)
-        while whole and not self._is_whole(self.results[whole - 1]):
+        count = 0
+        while self._read_result(count) is not None:
+            count += 1
+        whole = count
+        while whole and not self._is_whole(self._read_result(whole - 1)):
             whole -= 1
-        for number in range(whole, len(self.results) + 1):
+        for number in range(whole, count + 1):
             self._store.delete(layout.round_folder(number))
-        kept, self.results = self.results[:whole], []
-        self._forget()
-        for result in kept:
-            self._append(result)
+        for number in range(whole):
+            self._append(self._read_result(number))
+
+    def take_new(self) -> list[Mapping[str, Any]]:
+        """Give the results found since this was last asked, in order."""
+        new, self._new = self._new, []
+        return new
+
+    def last_metrics(self) -> dict[str, float]:
+        """The last measured value of each metric."""
+        return {name: value for found in self._metrics for name, value in found.items()}
 
     def observe(self) -> Observed:
         """Look at the engine, and at the store where the engine says that a run has ended."""
@@ -50,26 +64,27 @@ class Observer:
         if run is not None and (run.round, run.attempt) != self._seen:
             if run.phase is RunPhase.SUCCEEDED:
                 self._seen = (run.round, run.attempt)
-                result = self._read_result(run.round)
-                if result is None:
-                    raise ArtifactNotFoundError(layout.result_key(run.round))
-                self._append(result)
+                self._append(self._read_result(run.round))
             elif run.phase is RunPhase.FAILED:
                 self._seen = (run.round, run.attempt)
                 self._failures.append((run.reason, run.message))
         return Observed(
-            last=self.results[-1] if self.results else None,
+            last=self.last,
             metrics=self._metrics,
             accepted=self._accepted,
             uplink_bytes=self._traffic["uplink_bytes"],
             downlink_bytes=self._traffic["downlink_bytes"],
-            run=run if run is not None and run.round == len(self.results) else None,
+            run=run if run is not None and run.round == self._count else None,
             failed_attempts=len(self._failures),
             failure=self._failures[-1] if self._failures else ("", ""),
         )
 
-    def _append(self, result: Mapping[str, Any]) -> None:
-        self.results.append(result)
+    def _append(self, result: Mapping[str, Any] | None) -> None:
+        if result is None:
+            raise ArtifactNotFoundError(layout.result_key(self._count))
+        self.last = result
+        self._count += 1
+        self._new.append(result)
         self._metrics.append(result["metrics"])
         self._failures = []
         for name, client in result["clients"].items():
@@ -78,10 +93,6 @@ class Observer:
         for key in self._traffic:
             self._traffic[key] += result["traffic"][key]
 
-    def _forget(self) -> None:
-        self._metrics, self._accepted, self._failures = [], {}, []
-        self._traffic = dict.fromkeys(self._traffic, 0)
-
     def _read_result(self, number: int) -> Mapping[str, Any] | None:
         try:
             result: Mapping[str, Any] = json.loads(self._store.get(layout.result_key(number)))
@@ -89,7 +100,9 @@ class Observer:
             return None
         return result
 
-    def _is_whole(self, result: Mapping[str, Any]) -> bool:
+    def _is_whole(self, result: Mapping[str, Any] | None) -> bool:
+        if result is None:
+            return False
         try:
             for artifact in (result["model"], *result["state"].values()):
                 self._store.get(artifact["key"], digest=artifact["digest"])

@@ -41,7 +41,7 @@ class Publisher:
                 preexec_fn=lambda: os.nice(_NICENESS) and None,  # noqa: PLW1509  before any thread
             )
         self._on_event = on_event
-        self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[Callable[[], bytes] | None] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=target, daemon=True) for target in (self._write, self._read)
         ]
@@ -49,10 +49,18 @@ class Publisher:
             thread.start()
         self._send({"task": "begin", **begin})
 
-    def publish(self, result: Mapping[str, Any], model_file: Path | None) -> None:
-        """Tell of a committed round; returns at once."""
-        path = None if model_file is None else str(model_file)
-        self._send({"task": "round", "result": result, "model_file": path})
+    def publish(self, result: Mapping[str, Any], find_model: Callable[[], Path | None]) -> None:
+        """Tell of a committed round; returns at once.
+
+        `find_model` gives the file of its model, if that is wanted; it may take its time.
+        """
+
+        def line() -> bytes:
+            path = find_model()
+            file = None if path is None else str(path)
+            return _line({"task": "round", "result": result, "model_file": file})
+
+        self._outbox.put(line)
 
     def finish(self, status: str, timeout_seconds: float) -> bool:
         """End the run in tracking and wait for the process; False if it did not end in time."""
@@ -68,13 +76,13 @@ class Publisher:
         return self._process.returncode == 0
 
     def _send(self, message: Mapping[str, Any]) -> None:
-        self._outbox.put(json.dumps(message).encode() + b"\n")
+        self._outbox.put(lambda: _line(message))
 
     def _write(self) -> None:
         assert self._process.stdin is not None
         try:
             while (line := self._outbox.get()) is not None:
-                self._process.stdin.write(line)
+                self._process.stdin.write(line())
                 if self._outbox.empty():
                     self._process.stdin.flush()
             self._process.stdin.close()
@@ -89,3 +97,7 @@ class Publisher:
     def _kill(self) -> None:
         self._process.kill()
         self._process.wait()
+
+
+def _line(message: Mapping[str, Any]) -> bytes:
+    return json.dumps(message).encode() + b"\n"

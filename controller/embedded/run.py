@@ -116,21 +116,22 @@ class _Run:
         models: Mapping[str, Model],
     ) -> Decision:
         self._observer.recover()
-        results = self._observer.results
-        if results:
-            self._notice("Resumed", f"going on after round {results[-1]['round']} in {state.root}")
+        last = self._observer.last
+        if last is not None:
+            self._notice("Resumed", f"going on after round {last['round']} in {state.root}")
         tracking = self._tracking(order, state, datasets)
         try:
-            for result in results:
+            for result in self._observer.take_new():
                 tracking.publish(result)
             decision = self._loop(self._observer.observe(), tracking)
         except BaseException:
             tracking.finish("KILLED")
             raise
         found = tracking.finish("FINISHED" if decision.phase == "Succeeded" else "FAILED")
-        if decision.phase == "Succeeded":
-            self._export(results[-1], models, order.documents.base_folder)
-        self._on_event(finished_event(decision, results, found))
+        last = self._observer.last
+        if decision.phase == "Succeeded" and last is not None:
+            self._export(last, models, order.documents.base_folder)
+        self._on_event(finished_event(decision, last, self._observer.last_metrics(), found))
         return decision
 
     def _tracking(
@@ -143,8 +144,6 @@ class _Run:
 
     def _loop(self, observed: Observed, tracking: Tracking) -> Decision:
         """observe -> decide -> act until the decision is final."""
-        results = self._observer.results
-        told = len(results)
         while True:
             decision = decide(self._job, observed, time.time())
             if decision.start is not None:
@@ -154,12 +153,11 @@ class _Run:
                     )
                 self._engine.submit(self._planner.plan(decision.start))
             # The next round is already on its way while the last one is told and cleared up.
-            for result in results[told:]:
+            for result in self._observer.take_new():
                 tracking.publish(result)
                 self._tell(result)
                 if isinstance(self._store, TransientUpdates):
                     self._store.delete(layout.updates_folder(result["round"]))
-            told = len(results)
             if decision.is_final or decision.is_waiting:
                 return decision
             self._engine.wait(_LOOK_SECONDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,10 @@ def scratch_of(state: StateFolder) -> dict[str, Any]:
     }
 
 
+@cache
 def memory_folder() -> Path | None:
-    """This process's folder in memory; None where the system offers none."""
-    if not os.access(_MEMORY, os.W_OK):
+    """This process's folder in memory; None where the system offers none, or not enough of it."""
+    if not os.access(_MEMORY, os.W_OK) or shutil.disk_usage(_MEMORY).free < 2 * _MEMORY_BYTES:
         return None
     return _MEMORY / _NAME.format(uid=os.getuid(), pid=os.getpid())
 

@@ -14,6 +14,7 @@ from fedloom.api.clients import clients_of
 from fedloom.api.dataset import Dataset
 from fedloom.api.job import FederatedLearningJob
 from fedloom.artifacts.store import Store
+from fedloom.errors import FedloomError
 from pipelines.environment import public_parameters
 
 _END_SECONDS = 90.0
@@ -66,11 +67,16 @@ class PublishedTracking:
 
     def publish(self, result: Mapping[str, Any]) -> None:
         """Hand over a committed round; returns at once."""
-        model_file = None
-        if self._saves_models:
-            model = result["model"]
-            model_file = self._store.materialize(model["key"], self._folder, digest=model["digest"])
-        self._publisher.publish(result, model_file)
+        self._publisher.publish(result, lambda: self._find_model(result["model"]))
+
+    def _find_model(self, model: Mapping[str, Any]) -> Path | None:
+        if not self._saves_models:
+            return None
+        try:
+            return self._store.materialize(model["key"], self._folder, digest=model["digest"])
+        except FedloomError as error:
+            self._notice("ModelNotPublished", str(error))
+            return None
 
     def finish(self, status: str) -> dict[str, Any]:
         """End the run in tracking; give where it can be looked at and whether all of it got there."""
