@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -61,15 +62,21 @@ class LiveTable:
             f"{self._job.metadata.namespace}/{self._job.metadata.name}: "
             f"{algorithm}, uplink {spec.compression.uplink.codec}"
         )
-        table = Table(title=title, title_justify="left")
+        table = Table(
+            title=title,
+            title_justify="left",
+            box=box.SIMPLE_HEAD,
+            pad_edge=False,
+            padding=(0, 1, 0, 0),
+        )
         names = list(dict.fromkeys(name for row in self._rows for name in row["metrics"]))[
             :_METRICS
         ]
-        table.add_column("round", justify="right")
+        table.add_column("round", justify="right", no_wrap=True)
         for name in names:
-            table.add_column(name, justify="right")
+            table.add_column(name, justify="right", no_wrap=True)
         for name in ("clients", "up", "down", "time"):
-            table.add_column(name, justify="right")
+            table.add_column(name, justify="right", no_wrap=True)
         visible = max(5, self._console.height - 8)
         for row in self._rows[-visible:] if self._is_growing else self._rows:
             cells = [row["metrics"].get(name, "") for name in names]
