@@ -50,7 +50,10 @@ crds: .venv/installed  ## write manifests/base/crds from the types in fedloom/ap
 
 benchmarks: .venv/installed-dev  ## measure beside the peers; minutes
 	$(BIN)/python benchmarks/aggregation.py
+	$(BIN)/python benchmarks/codecs.py
+	$(BIN)/python benchmarks/learning.py
 	$(BIN)/python benchmarks/embedded_round.py
+	$(BIN)/python benchmarks/document.py
 
 .venv/installed: pyproject.toml constraints.txt
 	@echo "installing Fedloom into .venv; once, a minute or two"

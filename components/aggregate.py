@@ -19,8 +19,8 @@ from components.command import run_command
 from components.next_model import NextModel
 from components.request import Place, Request
 from components.update_file import Array, UpdateFile
-from fedloom.algorithms.aggregation.mean import weighted_mean
-from fedloom.algorithms.aggregation.source import UpdateSource
+from fedloom.algorithms.aggregation.registry import aggregator
+from fedloom.algorithms.aggregation.source import UpdateSource, check_source
 from fedloom.algorithms.aggregation.weights import example_weights
 from fedloom.algorithms.layout import Layout, TensorSpec
 from fedloom.algorithms.optimizers.registry import server_optimizer
@@ -133,9 +133,13 @@ def _fold(
     with ExitStack() as stack:
         sources = _open_updates(request, place, layout, found, stack)
         weights = example_weights([found.reports[c]["num_examples"] for c in clients])
-        optimizer = server_optimizer(request.settings["algorithm"], request.settings["parameters"])
+        algorithm, parameters = request.settings["algorithm"], request.settings["parameters"]
+        rule = aggregator(algorithm, parameters)
+        if not rule.shows_bad_values:
+            _check_updates(clients, sources, layout)
+        optimizer = server_optimizer(algorithm, parameters)
         writer = stack.enter_context(NextModel(request, place, layout, optimizer))
-        for block in weighted_mean(sources, weights, layout):
+        for block in rule.aggregate(sources, weights, layout):
             if not np.isfinite(block.values).all():
                 raise _not_finite(clients, sources, block.name, block.start, block.values)
             writer.step(base, block.name, block.start, block.values)
@@ -185,6 +189,20 @@ class _ClientSource:
             raise _BadClients({self._client: (error.reason, error.message)}) from error
 
 
+def _check_updates(clients: Sequence[str], sources: Sequence[UpdateSource], layout: Layout) -> None:
+    """Find every client with NaN or Inf before a rule that would outvote it without a word."""
+    bad = {}
+    for client, source in zip(clients, sources, strict=True):
+        try:
+            check_source(source, layout)
+        except UpdateError as error:
+            bad[client] = (error.reason, error.message)
+        except _BadClients as found:
+            bad |= found.clients
+    if bad:
+        raise _BadClients(bad)
+
+
 def _not_finite(
     clients: Sequence[str], sources: Sequence[UpdateSource], name: str, start: int, mean: Array
 ) -> Exception:
@@ -195,7 +213,9 @@ def _not_finite(
             bad[client] = ("NotFinite", f"tensor {name!r} of the update holds NaN or Inf")
     if bad:
         return _BadClients(bad)
-    return JobError("ModelNotFinite", f"tensor {name!r} of the mean overflows to NaN or Inf")
+    return JobError(
+        "ModelNotFinite", f"tensor {name!r} of the aggregated update overflows to NaN or Inf"
+    )
 
 
 def _run_as_command(request: Request, place: Place) -> dict[str, Any]:

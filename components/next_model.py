@@ -52,7 +52,10 @@ class NextModel:
         spec, optimizer = self._layout[name], self._optimizers[name]
         old: Array = np.empty(delta.size, spec.dtype)
         base.read_into(name, start, old)
-        slots = {slot: self._slot(slot, name, start, delta) for slot in optimizer.slots}
+        slots = {
+            slot: self._slot(f"{slot}/{name}", start, np.full_like(delta, value))
+            for slot, value in optimizer.slots.items()
+        }
         new, after = optimizer.apply(
             old.astype(delta.dtype, copy=False), delta, slots, self._request.round
         )
@@ -104,8 +107,8 @@ class NextModel:
         )
         return self._stack.enter_context(ArrayFile(path))
 
-    def _slot(self, slot: str, name: str, start: int, delta: Array) -> Array:
-        values = np.zeros_like(delta)
+    def _slot(self, name: str, start: int, initial: Array) -> Array:
+        """Give a block of a slot as the last round left it; `initial` before the first."""
         if self._before is not None:
-            self._before.read_into(f"{slot}/{name}", start, values)
-        return values
+            self._before.read_into(name, start, initial)
+        return initial

@@ -41,25 +41,40 @@ class Images(NamedTuple):
 
 def prepare(folder: Path) -> None:
     """Write one file per client and the test file into `folder`."""
+    clients, test = draw(_SPLIT_SEED, _CONCENTRATION)
+    _save(data_files.test_file(folder), test)
+    for client, images in enumerate(clients):
+        _save(data_files.client_file(folder, client), images)
+
+
+def draw(seed: int, concentration: float) -> tuple[list[Images], Images]:
+    """Give each client's images and the test images; needs scikit-learn.
+
+    Args:
+        seed: decides which images are held out for the test and how the others are split.
+        concentration: Dirichlet alpha: 100 gives every client the same mix of digits, 0.1 a few
+            digits each.
+    """
     from sklearn.datasets import load_digits
 
     pixels, digits = load_digits(return_X_y=True)
-    generator = np.random.default_rng(_SPLIT_SEED)
+    generator = np.random.default_rng(seed)
     order = generator.permutation(len(digits))
     x = (pixels[order] / 16.0).astype(np.float32)
     y = digits[order].astype(np.int64)
-    _save(data_files.test_file(folder), Images(x[:TEST_IMAGES], y[:TEST_IMAGES]))
+    test = Images(x[:TEST_IMAGES], y[:TEST_IMAGES])
     x, y = x[TEST_IMAGES:], y[TEST_IMAGES:]
-    for client, rows in enumerate(_split(y, generator)):
-        _save(data_files.client_file(folder, client), Images(x[rows], y[rows]))
+    return [Images(x[rows], y[rows]) for rows in _split(y, concentration, generator)], test
 
 
-def _split(y: NDArray[np.int64], generator: np.random.Generator) -> list[NDArray[np.intp]]:
+def _split(
+    y: NDArray[np.int64], concentration: float, generator: np.random.Generator
+) -> list[NDArray[np.intp]]:
     while True:
         parts: list[list[NDArray[np.intp]]] = [[] for _ in range(data_files.CLIENTS)]
         for digit in range(10):
             rows = np.flatnonzero(y == digit)
-            shares = generator.dirichlet(np.full(data_files.CLIENTS, _CONCENTRATION))
+            shares = generator.dirichlet(np.full(data_files.CLIENTS, concentration))
             cuts = (np.cumsum(shares)[:-1] * len(rows)).astype(int)
             for part, chunk in zip(parts, np.split(rows, cuts), strict=True):
                 part.append(chunk)
@@ -79,9 +94,9 @@ def load(path: Path) -> Images:
         return Images(arrays["x"], arrays["y"])
 
 
-def initial_model() -> Model:
-    """Give the model that every system starts from, the same on every call."""
-    generator = np.random.default_rng(0)
+def initial_model(seed: int = 0) -> Model:
+    """Give the model that every system starts from, the same on every call with the same seed."""
+    generator = np.random.default_rng(seed)
     return {
         "w1": (generator.standard_normal((64, 200)) * np.sqrt(2 / 64)).astype(np.float32),
         "b1": np.zeros(200, np.float32),

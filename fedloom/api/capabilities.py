@@ -6,10 +6,14 @@ version", every other name as unknown.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fedloom.api.declaration import Bounds, Catalogue, Parameter
 
 _SERVER_LEARNING_RATE = Parameter(
-    "The server adds this times the clients' mean update to the model; 1 is plain averaging.",
+    "The server's step: times the clients' combined update for fedavg (1 is plain averaging) and "
+    "the robust rules, its momentum for fedavgm; for the others about how far a "
+    "value of the model moves in a round.",
     1.0,
     Bounds(above=0),
 )
@@ -18,36 +22,98 @@ _MOMENTUM = Parameter(
     0.9,
     Bounds(minimum=0, below=1),
 )
+_BETA1 = Parameter(
+    "How much of the last round's direction goes into the next one; 0 takes each update as it is.",
+    0.9,
+    Bounds(minimum=0, below=1),
+)
+_BETA2 = Parameter(
+    "How much of what is known about the size of each value's updates is kept from round to round.",
+    0.99,
+    Bounds(minimum=0, below=1),
+)
+_TAU = Parameter(
+    "Updates far smaller than this move the model in proportion to their size, larger ones by about "
+    "serverLearningRate.",
+    1e-3,
+    Bounds(minimum=1e-12, maximum=1e6),
+)
+_TRIM = Parameter(
+    "How many clients are dropped at each end of every value; more than twice as many take part.",
+    1,
+    Bounds(minimum=0),
+)
+_BYZANTINE = Parameter(
+    "How many clients may send anything at all; a round needs 2 * byzantine + 3 updates.",
+    1,
+    Bounds(minimum=0),
+)
+_KEEP = Parameter(
+    "How many updates are averaged; 0 is all but the byzantine ones.", 0, Bounds(minimum=0)
+)
+_ITERATIONS = Parameter(
+    "How often the weights are worked out again, at most; the more, the less a far update counts.",
+    100,
+    Bounds(minimum=1, maximum=10_000),
+)
+_SMOOTHING = Parameter(
+    "The distance below which an update counts as no closer, in the norm of an update.",
+    1e-6,
+    Bounds(above=0),
+)
 _BLOCK_SIZE = Parameter(
     "How many values share one scale: smaller is more exact and a little larger to send.",
     256,
     Bounds(minimum=16, maximum=65536, power_of_two=True),
 )
 
+_ADAPTIVE = {
+    "serverLearningRate": replace(_SERVER_LEARNING_RATE, default=0.01),
+    "beta1": _BETA1,
+    "beta2": _BETA2,
+    "tau": _TAU,
+}
 ALGORITHMS: Catalogue = {
     "fedavg": {"serverLearningRate": _SERVER_LEARNING_RATE},
     "fedavgm": {"momentum": _MOMENTUM, "serverLearningRate": _SERVER_LEARNING_RATE},
+    "fedadam": _ADAPTIVE,
+    "fedyogi": _ADAPTIVE,
+    "fedadagrad": {
+        "serverLearningRate": replace(_SERVER_LEARNING_RATE, default=0.03),
+        "beta1": replace(_BETA1, default=0.0),
+        "tau": _TAU,
+    },
+    "median": {"serverLearningRate": _SERVER_LEARNING_RATE},
+    "trimmed-mean": {"trim": _TRIM, "serverLearningRate": _SERVER_LEARNING_RATE},
+    "krum": {"byzantine": _BYZANTINE, "serverLearningRate": _SERVER_LEARNING_RATE},
+    "multi-krum": {
+        "byzantine": _BYZANTINE,
+        "keep": _KEEP,
+        "serverLearningRate": _SERVER_LEARNING_RATE,
+    },
+    "geometric-median": {
+        "iterations": _ITERATIONS,
+        "smoothing": _SMOOTHING,
+        "serverLearningRate": _SERVER_LEARNING_RATE,
+    },
 }
 PLANNED_ALGORITHMS = frozenset(
     {
-        "fedadagrad",
-        "fedadam",
         "fednova",
         "fedprox",
-        "fedyogi",
-        "geometric-median",
-        "krum",
-        "median",
         "mistnet",
-        "multi-krum",
         "scaffold",
-        "trimmed-mean",
     }
 )
 
-UPLINK_CODECS: Catalogue = {"none": {}, "int8": {"blockSize": _BLOCK_SIZE}}
+UPLINK_CODECS: Catalogue = {
+    "none": {},
+    "bf16": {},
+    "int8": {"blockSize": _BLOCK_SIZE},
+    "int4": {"blockSize": replace(_BLOCK_SIZE, default=32)},
+}
 DOWNLINK_CODECS: Catalogue = {"none": {}}
 CODECS: Catalogue = {**UPLINK_CODECS, **DOWNLINK_CODECS}
-PLANNED_CODECS = frozenset({"int4", "lowrank", "sign", "stc", "topk"})
+PLANNED_CODECS = frozenset({"lowrank", "sign", "stc", "topk"})
 
 DEFAULT_ALGORITHM = "fedavg"

@@ -134,9 +134,11 @@ def _with_catalogue(schema: Schema, noun: type[Any], catalogue: Catalogue) -> Sc
     properties = schema["properties"]
     properties[name.name]["enum"] = list(catalogue)
     taken = {
-        key: _parameter(parameter, [each for each in catalogue if key in catalogue[each]])
+        key: _parameter(
+            {each: catalogue[each][key] for each in catalogue if key in catalogue[each]}
+        )
         for entries in catalogue.values()
-        for key, parameter in entries.items()
+        for key in entries
     }
     if parameters.declared.form is Form.INLINE:
         properties |= taken
@@ -157,12 +159,16 @@ def _choice_fields(noun: type[Any]) -> tuple[DeclaredField, DeclaredField]:
     return name, next(each for each in rest if typing.get_origin(each.type) is is_mapping)
 
 
-def _parameter(parameter: Parameter, takers: list[str]) -> Schema:
+def _parameter(takers: Mapping[str, Parameter]) -> Schema:
+    """Describe a parameter: of one meaning and the same bounds for all that take it."""
     # No default here: one of fedavgm's parameters filled into a fedavg job would be refused.
+    parameter, *_ = takers.values()
     kind = int if parameter.is_integer else float
-    description = (
-        f"{parameter.description} For {', '.join(takers)}; {parameter.default} if left out."
-    )
+    names: dict[float, list[str]] = {}
+    for name, taken in takers.items():
+        names.setdefault(taken.default, []).append(name)
+    ways = (f"{default} for {', '.join(each)}" for default, each in names.items())
+    description = f"{parameter.description} If left out: {'; '.join(ways)}."
     return {**_SCALARS[kind], "description": description, **_bounds(parameter.bounds)}
 
 

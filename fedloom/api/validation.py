@@ -17,6 +17,7 @@ from fedloom.api.declaration import declared_fields
 from fedloom.api.job import FederatedLearningJob, JobSpec
 from fedloom.api.metadata import Reference
 from fedloom.api.pod import PodTemplate
+from fedloom.api.quorum import least_updates
 from fedloom.api.secret import ACCESS_KEY, SECRET_KEY
 from fedloom.api.wording import at, entry, meant_by, shown
 from fedloom.errors import InvalidJobError, Problem
@@ -201,6 +202,13 @@ def _participation(spec: JobSpec) -> Iterator[Problem]:
     most = workers if per_round is None else min(per_round, workers)
     if least is not None and least > most:
         message = f"got {least}, expected at most {most}, the number of clients of a round"
+        yield Problem("spec.participation.minClients", message)
+    _, algorithm = defaults.algorithm_of(spec)
+    needed, why = least_updates(algorithm)
+    sure = most if least is None else least
+    if workers and sure < needed:
+        origin = " (every client of a round)" if least is None else ""
+        message = f"got {sure}{origin}, expected at least {needed}: {why}"
         yield Problem("spec.participation.minClients", message)
 
 

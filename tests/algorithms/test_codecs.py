@@ -12,7 +12,14 @@ from fedloom.algorithms.compression.registry import CODECS, codec
 from fedloom.algorithms.layout import TensorSpec, layout_of
 from fedloom.errors import JobError, UpdateError
 
-MADE = [codec("none", {}), codec("int8", {}), codec("int8", {"blockSize": 7})]
+MADE = [
+    codec("none", {}),
+    codec("bf16", {}),
+    codec("int8", {}),
+    codec("int8", {"blockSize": 7}),
+    codec("int4", {}),
+    codec("int4", {"blockSize": 7}),
+]
 FLOATS = [np.float16, np.float32, np.float64]
 small = settings(derandomize=True, deadline=None, max_examples=60)
 every_codec = pytest.mark.parametrize("made", MADE, ids=repr)
@@ -138,7 +145,7 @@ def test_malformed_parts_are_refused_by_their_layout_alone(made):
             made.check(parts, 1000)
         assert caught.value.reason == "MalformedUpdate"
         assert made.name in caught.value.message
-    for size in (0, 999, 2**62):
+    for size in (0, 998, 1001, 2**62):
         with pytest.raises(UpdateError):
             made.check(good, size)
 
@@ -162,7 +169,9 @@ def test_none_reads_a_value_too_large_for_its_place_as_infinite():
 
 
 def test_an_unknown_codec_is_refused():
-    with pytest.raises(JobError, match=r"'zip', expected one of \['int8', 'none'\]"):
+    with pytest.raises(
+        JobError, match=r"'zip', expected one of \['bf16', 'int4', 'int8', 'none'\]"
+    ):
         codec("zip", {})
 
 

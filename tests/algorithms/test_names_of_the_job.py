@@ -4,14 +4,39 @@ from __future__ import annotations
 
 import pytest
 
+from fedloom.algorithms.aggregation.registry import AGGREGATORS, ROBUST_RULES, aggregator
 from fedloom.algorithms.compression.registry import CODECS, codec
 from fedloom.algorithms.optimizers.registry import SERVER_OPTIMIZERS, server_optimizer
 from fedloom.api import capabilities
+from fedloom.api.learning import Algorithm
+from fedloom.api.quorum import least_updates
 from fedloom.errors import JobError
 
 
 def test_the_algorithms_of_the_job_are_those_of_the_registry():
     assert set(SERVER_OPTIMIZERS) == set(capabilities.ALGORITHMS)
+    assert set(AGGREGATORS) == set(capabilities.ALGORITHMS)
+
+
+@pytest.mark.parametrize("name", sorted(ROBUST_RULES))
+def test_a_rule_s_parameters_are_the_job_s(name):
+    assert {*ROBUST_RULES[name], "serverLearningRate"} == set(capabilities.ALGORITHMS[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        *((name, {}) for name in sorted(capabilities.ALGORITHMS)),
+        ("trimmed-mean", {"trim": 0}),
+        ("trimmed-mean", {"trim": 4}),
+        ("krum", {"byzantine": 0}),
+        ("multi-krum", {"byzantine": 3}),
+        ("multi-krum", {"byzantine": 1, "keep": 7}),
+    ],
+)
+def test_validation_and_the_rule_agree_on_how_many_updates_it_needs(name, parameters):
+    needed, _ = least_updates(Algorithm(name, parameters))
+    assert aggregator(name, parameters).least_updates == needed
 
 
 def test_the_codecs_of_the_job_are_those_of_the_registry():
@@ -27,6 +52,21 @@ def test_nothing_planned_is_there_already():
 def test_an_algorithm_s_defaults_are_the_job_s(name):
     defaults = {key: value.default for key, value in capabilities.ALGORITHMS[name].items()}
     assert server_optimizer(name, defaults) == server_optimizer(name, {})
+    assert aggregator(name, defaults) == aggregator(name, {})
+
+
+@pytest.mark.parametrize("name", sorted(SERVER_OPTIMIZERS))
+@pytest.mark.parametrize("parameter", ["serverLearningRate", "momentum", "beta1", "beta2", "tau"])
+def test_a_server_optimizer_takes_the_values_that_the_job_takes(name, parameter):
+    if parameter not in capabilities.ALGORITHMS[name]:
+        return
+    bounds = capabilities.ALGORITHMS[name][parameter].bounds
+    for value in (-1, 0, 1e-300, 1e-13, 1e-12, 0.5, 1 - 1e-9, 1, 1e6, 1.1e6, 1e9):
+        if bounds.violation(value) is None:
+            server_optimizer(name, {parameter: value})
+        else:
+            with pytest.raises(JobError, match=parameter):
+                server_optimizer(name, {parameter: value})
 
 
 @pytest.mark.parametrize("name", sorted(capabilities.CODECS))
@@ -36,7 +76,9 @@ def test_a_codec_s_defaults_are_the_job_s(name):
 
 
 @pytest.mark.parametrize("name", sorted(SERVER_OPTIMIZERS))
-@pytest.mark.parametrize("parameter", ["serverLearningRate", "momentum", "proximalMu"])
+@pytest.mark.parametrize(
+    "parameter", ["serverLearningRate", "momentum", "beta1", "beta2", "tau", "proximalMu"]
+)
 def test_an_algorithm_has_no_parameter_that_the_job_does_not_know(name, parameter):
     if parameter in capabilities.ALGORITHMS[name]:
         server_optimizer(name, {parameter: 0.5})

@@ -1,4 +1,4 @@
-"""The server's step: averaging and momentum."""
+"""The server's step: averaging, momentum, and what all server optimizers hold to."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedloom.algorithms.optimizers.adagrad import Adagrad
+from fedloom.algorithms.optimizers.adam import Adam
 from fedloom.algorithms.optimizers.averaging import Averaging
 from fedloom.algorithms.optimizers.momentum import VELOCITY, Momentum
 from fedloom.algorithms.optimizers.protocol import ServerOptimizer
@@ -15,17 +17,21 @@ from fedloom.algorithms.optimizers.registry import (
     server_optimizer,
     tensor_optimizer,
 )
+from fedloom.algorithms.optimizers.yogi import Yogi
 from fedloom.errors import JobError
 
-OPTIMIZERS = [Averaging(), Averaging(0.5), Momentum(), Momentum(0.3, 0.5)]
+OPTIMIZERS = [
+    *(Averaging(), Averaging(0.5), Momentum(), Momentum(0.3, 0.5)),
+    *(Adagrad(), Adagrad(beta1=0.9), Adam(), Adam(beta1=0.0), Yogi(), Yogi(beta1=0.0)),
+]
 small = settings(derandomize=True, deadline=None, max_examples=40)
 
 
 def run(
     optimizer: ServerOptimizer, model: np.ndarray, deltas: list[np.ndarray]
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Apply one round after the other, from zero slots."""
-    slots = {name: np.zeros_like(model) for name in optimizer.slots}
+    """Apply one round after the other, from the slots that the optimizer starts with."""
+    slots = {name: np.full_like(model, value) for name, value in optimizer.slots.items()}
     for number, delta in enumerate(deltas, 1):
         model, slots = optimizer.apply(model, delta, slots, number)
     return model, dict(slots)
@@ -84,7 +90,8 @@ def test_dtypes_stay_and_inputs_are_left_alone(optimizer, dtype):
         array.flags.writeable = False
     new, after = optimizer.apply(model, delta, slots, 3)
     assert (new.dtype, new.shape) == (dtype, (9,))
-    assert tuple(after) == optimizer.slots
+    assert list(after) == list(optimizer.slots)
+    assert not any(np.shares_memory(old, new) for old in (model, delta) for new in after.values())
     assert all(values.dtype == dtype for values in after.values())
 
 
@@ -106,10 +113,14 @@ def test_the_registry_makes_what_the_job_asks_for():
     assert server_optimizer("fedavg", {"serverLearningRate": 0.5}) == Averaging(0.5)
     assert server_optimizer("fedavgm", {}) == Momentum(1.0, 0.9)
     assert server_optimizer("fedavgm", {"serverLearningRate": 2, "momentum": 0}) == Momentum(2, 0)
+    assert server_optimizer("fedadagrad", {"beta1": 0.5}) == Adagrad(0.03, 0.5, 1e-3)
+    changed = {"serverLearningRate": 1, "beta1": 0.5, "beta2": 0.6, "tau": 0.1}
+    assert server_optimizer("fedadam", changed) == Adam(1, 0.5, 0.1, 0.6)
+    assert server_optimizer("fedyogi", changed) == Yogi(1, 0.5, 0.1, 0.6)
 
 
 def test_an_unknown_algorithm_is_refused():
-    with pytest.raises(JobError, match=r"'fedsgd', expected one of \['fedavg', 'fedavgm'\]"):
+    with pytest.raises(JobError, match=r"'fedsgd', expected one of \['fedadagrad', 'fedadam', "):
         server_optimizer("fedsgd", {})
 
 
@@ -126,6 +137,12 @@ def test_an_unknown_algorithm_is_refused():
         {"momentum": 1.0},
         {"momentum": -0.1},
         {"momentum": None},
+        {"beta1": 1},
+        {"beta2": -0.1},
+        {"tau": 0},
+        {"tau": 1e-20},
+        {"tau": 1e20},
+        {"tau": float("inf")},
     ],
     ids=str,
 )
@@ -138,7 +155,8 @@ def test_parameters_out_of_range_or_unknown_are_refused(name, parameters):
 
 @pytest.mark.parametrize("dtype", ["int64", "uint8", "bool"])
 def test_counters_are_averaged_whatever_the_optimizer(dtype):
-    assert tensor_optimizer(Momentum(0.1, 0.9), np.dtype(dtype)) == Averaging(1.0)
+    for optimizer in OPTIMIZERS:
+        assert tensor_optimizer(optimizer, np.dtype(dtype)) == Averaging(1.0)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])

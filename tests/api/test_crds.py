@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fedloom.api.capabilities import ALGORITHMS, CODECS
 from fedloom.api.crd import crds
 from fedloom.api.documents import render_crd
 from fedloom.api.reading import read_job
@@ -137,6 +138,20 @@ def test_every_text_that_a_rule_compares_is_bounded():
     for path, schema in walk(algorithm):
         assert schema["type"] != "string" or "maxLength" in schema, path
         assert not schema.get(PRESERVED), path
+
+
+def test_a_parameter_means_the_same_to_every_algorithm_that_takes_it():
+    for catalogue in (ALGORITHMS, CODECS):
+        taken = [pair for parameters in catalogue.values() for pair in parameters.items()]
+        for name in dict(taken):
+            same = {(p.description, p.bounds, p.is_integer) for key, p in taken if key == name}
+            assert len(same) == 1, name
+
+
+def test_a_schema_says_which_default_is_whose():
+    algorithm = schema_of(JOBS)["properties"]["spec"]["properties"]["algorithm"]
+    rate = algorithm["properties"]["parameters"]["properties"]["serverLearningRate"]
+    assert "0.01 for fedadam, fedyogi; 0.03 for fedadagrad" in rate["description"]
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,8 @@ def test_parameters_that_are_left_out_are_filled_in(filled):
     )
     assert spec.algorithm.parameters == {"momentum": 0.5, "serverLearningRate": 1.0}
     assert spec.compression.uplink.parameters == {"blockSize": 256}
+    spec = filled(compression={"uplink": {"codec": "int4"}})
+    assert spec.compression.uplink.parameters == {"blockSize": 32}
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,11 @@ S3 = {"s3": {"aggDataPath": "s3://fedloom/jobs", "credentialName": "minio"}}
             },
             id="int8",
         ),
+        pytest.param({"compression": {"uplink": {"codec": "bf16"}}}, id="bf16"),
+        pytest.param({"compression": {"uplink": {"codec": "int4", "blockSize": 64}}}, id="int4"),
+        pytest.param({"algorithm": {"name": "median"}}, id="median"),
+        pytest.param({"algorithm": {"name": "trimmed-mean"}}, id="trim"),
+        pytest.param({"algorithm": {"name": "krum", "parameters": {"byzantine": 0}}}, id="krum"),
         pytest.param({"participation": {"clientsPerRound": 3, "minClients": 3}}, id="all"),
         pytest.param({"evaluation": EVALUATION, "stopCondition": STOP}, id="stop"),
         pytest.param(
@@ -88,6 +93,21 @@ def test_a_job_that_can_be_run_has_no_problem(checked, spec):
             "spec.participation.minClients",
             "at most 2",
             id="min-over-cohort",
+        ),
+        *(
+            pytest.param(
+                {"algorithm": {"name": name, "parameters": parameters}, "participation": sizes},
+                "spec.participation.minClients",
+                message,
+                id=f"too-few-for-{name}-{parameters}",
+            )
+            for name, parameters, sizes, message in (
+                ("krum", {}, {}, "got 3 (every client of a round), expected at least 5: krum with"),
+                ("multi-krum", {"byzantine": 0, "keep": 4}, {}, "expected at least 4: multi-krum"),
+                ("trimmed-mean", {"trim": 2}, {}, "expected at least 5: trimmed-mean drops"),
+                ("trimmed-mean", {}, {"minClients": 2}, "got 2, expected at least 3: trimmed-mean"),
+                ("krum", {"byzantine": 0}, {"clientsPerRound": 2}, "got 2 (every client"),
+            )
         ),
         pytest.param(
             {"stopCondition": {"metric": "train/loss"}},

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -51,6 +52,20 @@ def weighted_mean(
     """
     fractions = normalized_weights(weights, len(sources))
     return _stream(sources, fractions, layout)
+
+
+@dataclass(frozen=True)
+class Mean:
+    """`weighted_mean` as an `Aggregator`. Weights are used; one client is its own mean."""
+
+    shows_bad_values: ClassVar[bool] = True
+    least_updates: ClassVar[int] = 1
+
+    def aggregate(
+        self, sources: Sequence[UpdateSource], weights: Array, layout: Layout
+    ) -> Iterator[Block]:
+        """Stream the weighted mean; see `weighted_mean`."""
+        return weighted_mean(sources, weights, layout)
 
 
 def normalized_weights(weights: Array, clients: int) -> Array:

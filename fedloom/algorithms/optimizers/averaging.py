@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar
 
 from fedloom.algorithms.layout import Array
@@ -18,7 +19,7 @@ class Averaging:
             of the clients' models, without a multiplication.
     """
 
-    slots: ClassVar[tuple[str, ...]] = ()
+    slots: ClassVar[Mapping[str, float]] = MappingProxyType({})
     learning_rate: float = 1.0
 
     def apply(

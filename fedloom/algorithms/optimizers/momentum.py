@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar
 
 from fedloom.algorithms.layout import Array
@@ -26,7 +27,7 @@ class Momentum:
             constant update, so a learning rate below 1 goes with it.
     """
 
-    slots: ClassVar[tuple[str, ...]] = (VELOCITY,)
+    slots: ClassVar[Mapping[str, float]] = MappingProxyType({VELOCITY: 0.0})
     learning_rate: float = 1.0
     momentum: float = 0.9
 

@@ -16,10 +16,11 @@ class ServerOptimizer(Protocol):
     """
 
     @property
-    def slots(self) -> tuple[str, ...]:
-        """Names of the state tensors kept per tensor of the model: its shape, accumulator dtype.
+    def slots(self) -> Mapping[str, float]:
+        """Name of each state tensor kept per tensor of the model -> the value it is filled with.
 
-        The caller makes them zero before the first round and carries them from round to round.
+        A state tensor has the shape of the model's tensor and its accumulator dtype. The caller
+        fills it before the first round and carries it from round to round.
         """
         ...
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from fedloom.algorithms import parameters as params
+from fedloom.algorithms.aggregation.registry import ROBUST_RULES
+from fedloom.algorithms.optimizers.adagrad import Adagrad
+from fedloom.algorithms.optimizers.adam import Adam
 from fedloom.algorithms.optimizers.averaging import Averaging
 from fedloom.algorithms.optimizers.momentum import Momentum
 from fedloom.algorithms.optimizers.protocol import ServerOptimizer
+from fedloom.algorithms.optimizers.yogi import Yogi
 from fedloom.errors import JobError
 
 Parameters = Mapping[str, object]
@@ -23,20 +28,73 @@ def _fedavg(parameters: Parameters) -> ServerOptimizer:
 
 def _fedavgm(parameters: Parameters) -> ServerOptimizer:
     params.check_names("algorithm 'fedavgm'", parameters, ["serverLearningRate", "momentum"])
-    momentum = params.number(parameters, "momentum", 0.9)
-    params.require(0 <= momentum < 1, "momentum", momentum, "at least 0 and below 1")
+    momentum = _decay(parameters, "momentum", Momentum.momentum)
     return Momentum(learning_rate=_learning_rate(parameters), momentum=momentum)
 
 
-def _learning_rate(parameters: Parameters) -> float:
-    rate = params.number(parameters, "serverLearningRate", 1.0)
+def _fedadagrad(parameters: Parameters) -> ServerOptimizer:
+    names = ["serverLearningRate", "beta1", "tau"]
+    params.check_names("algorithm 'fedadagrad'", parameters, names)
+    return Adagrad(
+        learning_rate=_learning_rate(parameters, Adagrad.learning_rate),
+        beta1=_decay(parameters, "beta1", Adagrad.beta1),
+        tau=_tau(parameters, Adagrad.tau),
+    )
+
+
+def _fedadam(parameters: Parameters) -> ServerOptimizer:
+    return _moving_average("fedadam", Adam, parameters)
+
+
+def _fedyogi(parameters: Parameters) -> ServerOptimizer:
+    return _moving_average("fedyogi", Yogi, parameters)
+
+
+def _moving_average(
+    name: str, make: type[Adam] | type[Yogi], parameters: Parameters
+) -> ServerOptimizer:
+    names = ["serverLearningRate", "beta1", "beta2", "tau"]
+    params.check_names(f"algorithm {name!r}", parameters, names)
+    return make(
+        learning_rate=_learning_rate(parameters, make.learning_rate),
+        beta1=_decay(parameters, "beta1", make.beta1),
+        tau=_tau(parameters, make.tau),
+        beta2=_decay(parameters, "beta2", make.beta2),
+    )
+
+
+def _robust(name: str, parameters: Parameters) -> ServerOptimizer:
+    """A robust rule moves the model as fedavg does; its own parameters are `aggregation`'s."""
+    known = ["serverLearningRate", *ROBUST_RULES[name]]
+    params.check_names(f"algorithm {name!r}", parameters, known)
+    return Averaging(learning_rate=_learning_rate(parameters))
+
+
+def _learning_rate(parameters: Parameters, default: float = 1.0) -> float:
+    rate = params.number(parameters, "serverLearningRate", default)
     params.require(rate > 0, "serverLearningRate", rate, "a number above 0")
     return rate
+
+
+def _decay(parameters: Parameters, name: str, default: float) -> float:
+    decay = params.number(parameters, name, default)
+    params.require(0 <= decay < 1, name, decay, "at least 0 and below 1")
+    return decay
+
+
+def _tau(parameters: Parameters, default: float) -> float:
+    tau = params.number(parameters, "tau", default)
+    params.require(1e-12 <= tau <= 1e6, "tau", tau, "a number from 1e-12 to 1e6")
+    return tau
 
 
 SERVER_OPTIMIZERS: Mapping[str, Callable[[Parameters], ServerOptimizer]] = {
     "fedavg": _fedavg,
     "fedavgm": _fedavgm,
+    "fedadam": _fedadam,
+    "fedyogi": _fedyogi,
+    "fedadagrad": _fedadagrad,
+    **{name: partial(_robust, name) for name in ROBUST_RULES},
 }
 
 
@@ -45,8 +103,8 @@ def server_optimizer(algorithm_name: str, parameters: Parameters) -> ServerOptim
 
     Args:
         algorithm_name: as in `spec.algorithm.name`.
-        parameters: as in `spec.algorithm.parameters`; what is absent takes its default
-            (serverLearningRate 1, momentum 0.9).
+        parameters: as in `spec.algorithm.parameters`; what is absent takes the default that the
+            optimizer's class states.
 
     Raises:
         JobError: `UnknownAlgorithm`, or `InvalidParameter` for one that the algorithm does not
