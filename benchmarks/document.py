@@ -36,6 +36,14 @@ rate beside `numpy.sum` over the same bytes (median of paired runs); `MiB over b
 inputs. *files* reads safetensors files from the page cache; *update files* goes through the product's own reader and
 codec (GB/s as float32); *mean kept* collects the whole mean in memory as the peers do.
 """
+CODECS = """## Codecs
+
+`python benchmarks/codecs.py`. 25 M float32 values through each uplink codec, one core; *decode* includes adding up.
+"""
+LEARNING = """## Learning
+
+`python benchmarks/learning.py` writes its table into [algorithms.md](algorithms.md).
+"""
 MEASURES = {
     "round (ms)": ("round_seconds", 1e3),
     "round, start taken out (ms)": ("round_without_start_seconds", 1e3),
@@ -51,6 +59,8 @@ def main() -> None:
     aggregation = json.loads((RESULTS / "aggregation.json").read_bytes())
     parts = [HEAD, EMBEDDED, _embedded_table(embedded), EMBEDDED_NOTE]
     parts += [AGGREGATION, _aggregation_table(aggregation)]
+    codecs = json.loads((RESULTS / "codecs.json").read_bytes())
+    parts += [CODECS, _codecs_table(codecs), LEARNING]
     (ROOT / "docs/benchmarks.md").write_text("\n".join(parts))
 
 
@@ -96,6 +106,33 @@ def _aggregation_table(result: Mapping[str, Any]) -> str:
     where = (
         f"Commit `{result['commit'][:12]}`, {result['date'][:10]}, {result['cpu']}, {result['cores']} "
         f"cores, Python {result['python']}, numpy {result['numpy']}, {peers}."
+    )
+    return f"{where}\n\n{_table(head, rows)}"
+
+
+def _codecs_table(result: Mapping[str, Any]) -> str:
+    rows = [
+        [
+            row["codec"],
+            f"{row['encode_mb_per_second']:.0f}",
+            f"{row['decode_mb_per_second']:.0f}",
+            f"{row['bytes_per_parameter']:.3f}",
+            f"{row['relative_error']:.2%}",
+            f"{max(row['encode_memory_bytes'], row['decode_memory_bytes']) / 2**20:.1f}",
+        ]
+        for row in result["rows"]
+    ]
+    head = [
+        "codec",
+        "encode MB/s",
+        "decode MB/s",
+        "bytes/parameter",
+        "relative error",
+        "MiB over base",
+    ]
+    where = (
+        f"Commit `{result['commit'][:12]}`, {result['date'][:10]}, {result['cpu']['model']}, "
+        f"Python {result['versions']['python']}, numpy {result['versions']['numpy']}."
     )
     return f"{where}\n\n{_table(head, rows)}"
 
