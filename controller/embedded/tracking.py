@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from components.user_code import class_script
 from controller.embedded.publisher import Publisher
@@ -15,7 +15,11 @@ from fedloom.api.dataset import Dataset
 from fedloom.api.job import FederatedLearningJob
 from fedloom.artifacts.store import Store
 from fedloom.errors import FedloomError
+from fedloom.tracking.tracker import DatasetDescription, JobDescription
 from pipelines.environment import public_parameters
+
+if TYPE_CHECKING:
+    from fedloom.tracking.tracker import Goal, SavePolicy
 
 _END_SECONDS = 90.0
 _KILLED_END_SECONDS = 5.0
@@ -47,7 +51,7 @@ class PublishedTracking:
     def __init__(
         self,
         state: StateFolder,
-        description: Mapping[str, Any],
+        description: JobDescription,
         tracking_uri: str | None,
         store: Store,
         notice: Callable[[str, str], None],
@@ -56,9 +60,9 @@ class PublishedTracking:
         self._folder = state.work / "published"
         self._notice = notice
         self._found: dict[str, Any] = {"uri": tracking_uri or state.tracking_uri}
-        self._saves_models = description["registered_model"] is not None
+        self._saves_models = description.registered_model is not None
         begin = {
-            "description": description,
+            "description": description.as_json(),
             "tracking_uri": tracking_uri or state.tracking_uri,
             "artifact_location": state.tracking_artifacts,
             "state": str(state.tracking),
@@ -108,24 +112,23 @@ class PublishedTracking:
 
 def describe(
     job: FederatedLearningJob, datasets: Mapping[str, Dataset], base: Path
-) -> dict[str, Any]:
+) -> JobDescription:
     """Describe the job to tracking: settings and sources, never variables or credentials."""
     output, stop = job.spec.output, job.spec.stop_condition
-    return {
-        "namespace": job.metadata.namespace,
-        "name": job.metadata.name,
-        "uid": job.metadata.uid,
-        "rounds": job.spec.rounds,
-        "parameters": {name: str(value) for name, value in public_parameters(job).items()},
-        "datasets": _datasets(job, datasets),
-        "registered_model": output.registered_model,
-        "alias": output.alias,
-        "save_policy": output.save_policy,
-        "best_metric": stop.metric if stop else None,
-        "best_goal": stop.goal if stop else "maximize",
-        "script": _script(job, base),
-        "requirements": ["numpy", "safetensors"],
-    }
+    return JobDescription(
+        namespace=job.metadata.namespace,
+        name=job.metadata.name,
+        uid=job.metadata.uid,
+        rounds=job.spec.rounds or 1,
+        parameters={name: str(value) for name, value in public_parameters(job).items()},
+        datasets=tuple(_datasets(job, datasets)),
+        registered_model=output.registered_model,
+        alias=output.alias,
+        save_policy=cast("SavePolicy", output.save_policy),
+        best_metric=stop.metric if stop else None,
+        best_goal=cast("Goal", stop.goal if stop else "maximize"),
+        script=_script(job, base),
+    )
 
 
 def tracking_uri_of(environ: Mapping[str, str] = os.environ) -> str | None:
@@ -133,21 +136,15 @@ def tracking_uri_of(environ: Mapping[str, str] = os.environ) -> str | None:
     return environ.get("MLFLOW_TRACKING_URI") or None
 
 
-def _datasets(job: FederatedLearningJob, datasets: Mapping[str, Dataset]) -> list[dict[str, Any]]:
-    found = [_dataset(datasets[c.dataset], "training", c.name) for c in clients_of(job)]
+def _datasets(
+    job: FederatedLearningJob, datasets: Mapping[str, Dataset]
+) -> Iterator[DatasetDescription]:
+    for client in clients_of(job):
+        source = datasets[client.dataset].spec.url
+        yield DatasetDescription(client.dataset, source, client=client.name)
     if job.spec.evaluation is not None:
-        found.append(_dataset(datasets[job.spec.evaluation.dataset.name], "evaluation", None))
-    return found
-
-
-def _dataset(dataset: Dataset, context: str, client: str | None) -> dict[str, Any]:
-    return {
-        "name": dataset.metadata.name,
-        "source": dataset.spec.url,
-        "digest": None,
-        "context": context,
-        "client": client,
-    }
+        name = job.spec.evaluation.dataset.name
+        yield DatasetDescription(name, datasets[name].spec.url, context="evaluation")
 
 
 def _script(job: FederatedLearningJob, base: Path) -> str | None:

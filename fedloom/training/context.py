@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,12 +90,3 @@ class Evaluation:
 
     num_examples: int
     metrics: Mapping[str, float] = field(default_factory=dict)
-
-
-class Trainer(Protocol):
-    """The class a script hands to `fedloom.main`. `initialize` and `evaluate` may be left out where
-    the job has a pretrained model or no evaluation."""
-
-    def __init__(self, client: Client) -> None: ...
-
-    def train(self, model: dict[str, Any], context: Round) -> Update: ...

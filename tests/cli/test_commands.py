@@ -73,6 +73,11 @@ BAD = {
         "data/none.npz does not exist",
     ),
     "empty-data": ("url: data/client-3.npz", "url: empty.npz", "empty.npz is empty"),
+    "unreadable-data": (
+        "url: data/client-3.npz",
+        "url: data/client-4.npz/inside",
+        "inside cannot be read",
+    ),
     "remote-data": ("url: data/client-3.npz", "url: s3://b/k", "spec.trainingWorkers[3].dataset"),
     "no-command": ("command: [python, train.py]", "args: [train]", "containers[0].command"),
 }
