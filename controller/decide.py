@@ -15,7 +15,7 @@ from fedloom.api.clients import clients_of
 from fedloom.api.job import FederatedLearningJob, JobSpec
 from fedloom.api.outcome import StopCondition
 from pipelines.engine import RunPhase
-from pipelines.rounds import Start
+from pipelines.start import Start
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,35 @@ _BLOCK_SIZE = Parameter(
     256,
     Bounds(minimum=16, maximum=65536, power_of_two=True),
 )
+_PROXIMAL_MU = Parameter(
+    "How strongly a client's weights are held near those it was given.", 0.1, Bounds(minimum=0)
+)
+_FRACTION = Parameter(
+    "Which part of the values is sent, the largest ones; of every tensor at least one.",
+    0.01,
+    Bounds(above=0, maximum=1),
+)
+_RANK = Parameter(
+    "Rank of the two factors that stand for a matrix.", 2, Bounds(minimum=1, maximum=256)
+)
+_CLIENT_MOMENTUM = Parameter(
+    "How much of what was not sent before goes on in its direction.",
+    0.9,
+    Bounds(minimum=0, below=1),
+)
+_WARMUP_ROUNDS = Parameter(
+    "Over so many rounds fraction comes down from a quarter.", 4, Bounds(minimum=0, maximum=10_000)
+)
+
+ROBUST_RULES: Catalogue = {
+    "median": {},
+    "trimmed-mean": {"trim": _TRIM},
+    "krum": {"byzantine": _BYZANTINE},
+    "multi-krum": {"byzantine": _BYZANTINE, "keep": _KEEP},
+    "geometric-median": {"iterations": _ITERATIONS, "smoothing": _SMOOTHING},
+}
+RULES: Catalogue = {"mean": {}, **ROBUST_RULES}
+UNWEIGHTED_RULES = frozenset({"krum", "median", "multi-krum", "trimmed-mean"})
 
 _ADAPTIVE = {
     "serverLearningRate": replace(_SERVER_LEARNING_RATE, default=0.01),
@@ -83,37 +112,36 @@ ALGORITHMS: Catalogue = {
         "beta1": replace(_BETA1, default=0.0),
         "tau": _TAU,
     },
-    "median": {"serverLearningRate": _SERVER_LEARNING_RATE},
-    "trimmed-mean": {"trim": _TRIM, "serverLearningRate": _SERVER_LEARNING_RATE},
-    "krum": {"byzantine": _BYZANTINE, "serverLearningRate": _SERVER_LEARNING_RATE},
-    "multi-krum": {
-        "byzantine": _BYZANTINE,
-        "keep": _KEEP,
-        "serverLearningRate": _SERVER_LEARNING_RATE,
-    },
-    "geometric-median": {
-        "iterations": _ITERATIONS,
-        "smoothing": _SMOOTHING,
-        "serverLearningRate": _SERVER_LEARNING_RATE,
+    "fedprox": {"proximalMu": _PROXIMAL_MU, "serverLearningRate": _SERVER_LEARNING_RATE},
+    "scaffold": {"serverLearningRate": _SERVER_LEARNING_RATE},
+    "fednova": {"serverLearningRate": _SERVER_LEARNING_RATE},
+    **{
+        name: {**parameters, "serverLearningRate": _SERVER_LEARNING_RATE}
+        for name, parameters in ROBUST_RULES.items()
     },
 }
-PLANNED_ALGORITHMS = frozenset(
-    {
-        "fednova",
-        "fedprox",
-        "mistnet",
-        "scaffold",
-    }
-)
+PLANNED_ALGORITHMS = frozenset({"mistnet"})
 
-UPLINK_CODECS: Catalogue = {
+DOWNLINK_CODECS: Catalogue = {
     "none": {},
     "bf16": {},
     "int8": {"blockSize": _BLOCK_SIZE},
     "int4": {"blockSize": replace(_BLOCK_SIZE, default=32)},
+    "topk": {"fraction": _FRACTION},
+    "stc": {"fraction": _FRACTION},
+    "sign": {"blockSize": replace(_BLOCK_SIZE, default=4096)},
+    "lowrank": {"rank": _RANK},
 }
-DOWNLINK_CODECS: Catalogue = {"none": {}}
-CODECS: Catalogue = {**UPLINK_CODECS, **DOWNLINK_CODECS}
-PLANNED_CODECS = frozenset({"lowrank", "sign", "stc", "topk"})
+UPLINK_CODECS: Catalogue = {
+    **DOWNLINK_CODECS,
+    "dgc": {
+        "fraction": replace(_FRACTION, default=0.001),
+        "momentum": replace(_CLIENT_MOMENTUM),
+        "warmupRounds": _WARMUP_ROUNDS,
+    },
+}
+CODECS: Catalogue = UPLINK_CODECS
+BIASED_CODECS = frozenset({"lowrank", "sign", "stc", "topk"})
+"""What they lose does not average out: error feedback is on unless the job says otherwise."""
 
 DEFAULT_ALGORITHM = "fedavg"

@@ -9,6 +9,7 @@ from fedloom.api import capabilities
 from fedloom.api.declaration import Catalogue
 from fedloom.api.job import (
     MOST_ROUNDS,
+    Aggregation,
     Algorithm,
     CodecSpec,
     FederatedLearningJob,
@@ -17,6 +18,7 @@ from fedloom.api.job import (
 )
 from fedloom.api.learning import Scalar
 from fedloom.api.pod import PodTemplate
+from fedloom.api.quorum import rule_of
 from fedloom.errors import InvalidJobError, Problem
 
 ROUNDS_VARIABLES = ("exit_round", "rounds")
@@ -28,7 +30,9 @@ def with_defaults(job: FederatedLearningJob) -> FederatedLearningJob:
 
     - rounds: the environment's `exit_round` or `rounds`, else 1;
     - algorithm: the environment's `aggregation_algorithm`, else fedavg, and its parameters;
-    - the codecs' parameters;
+    - the codecs' parameters, and error feedback wherever a codec is biased;
+    - aggregation.rule: the algorithm where that is a rule, else the mean; its parameters;
+    - aggregation.weights: by examples; uniform where updates are noised or masked;
     - participation.clients_per_round: the number of training workers;
     - participation.min_clients: the clients of a round, so by default nobody may be missing.
 
@@ -47,6 +51,7 @@ def with_defaults(job: FederatedLearningJob) -> FederatedLearningJob:
         spec,
         rounds=rounds_of(spec),
         algorithm=_algorithm(spec),
+        aggregation=_aggregation(spec),
         compression=compression,
         participation=_participation(spec),
     )
@@ -106,7 +111,29 @@ def _algorithm(spec: JobSpec) -> Algorithm:
 
 
 def _codec(codec: CodecSpec, catalogue: Catalogue) -> CodecSpec:
-    return replace(codec, parameters=_parameters(catalogue, codec.codec, codec.parameters))
+    feedback = codec.error_feedback
+    return replace(
+        codec,
+        parameters=_parameters(catalogue, codec.codec, codec.parameters),
+        error_feedback=codec.codec in capabilities.BIASED_CODECS if feedback is None else feedback,
+    )
+
+
+def _aggregation(spec: JobSpec) -> Aggregation:
+    _, algorithm = algorithm_of(spec)
+    rule, written = rule_of(algorithm, spec.aggregation)
+    parameters = _parameters(capabilities.RULES, rule, written)
+    weights = spec.aggregation.weights or default_weights(spec)
+    return replace(spec.aggregation, rule=rule, parameters=parameters, weights=weights)
+
+
+def default_weights(spec: JobSpec) -> str:
+    """How much clients count where the job does not say: all the same under noise and masks."""
+    privacy = spec.privacy
+    is_private = privacy is not None and (
+        privacy.noise_multiplier is not None or privacy.secure_aggregation
+    )
+    return "uniform" if is_private else "examples"
 
 
 def _parameters(
@@ -121,5 +148,7 @@ def _participation(spec: JobSpec) -> Participation:
     per_round = participation.clients_per_round
     per_round = workers if per_round is None else per_round
     least = participation.min_clients
-    least = min(per_round, workers) if least is None else least
+    if least is None:
+        # A Poisson cohort is of any size: whatever arrives is a round.
+        least = 1 if participation.sampling == "poisson" else min(per_round, workers)
     return replace(participation, clients_per_round=per_round, min_clients=least)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar
 from fedloom.api import capabilities
 from fedloom.api.declaration import Bounds, Declared, Form, Rule
 from fedloom.api.learning import (
+    Aggregation,
     Algorithm,
     Anchor,
     CodecSpec,
@@ -24,6 +25,7 @@ from fedloom.api.pod import PodTemplate
 
 __all__ = [
     "MOST_ROUNDS",
+    "Aggregation",
     "AggregationWorker",
     "Algorithm",
     "Anchor",
@@ -184,15 +186,17 @@ class JobSpec:
         Mapping[str, Any],
         Declared("Reach every worker's script; a worker's own environment wins."),
     ] = field(default_factory=dict)
+    aggregation: Annotated[
+        Aggregation,
+        Declared("How updates are combined.", catalogue=capabilities.RULES),
+    ] = field(default_factory=Aggregation)
     compression: Annotated[Compression, Declared("What is encoded on its way.")] = field(
         default_factory=Compression
     )
     participation: Annotated[
         Participation, Declared("Who takes part in a round, and when it closes.")
     ] = field(default_factory=Participation)
-    privacy: Annotated[Privacy | None, Declared("Privacy of the updates. Not in this version.")] = (
-        None
-    )
+    privacy: Annotated[Privacy | None, Declared("Privacy of the updates.")] = None
     transfer: Annotated[
         Transfer | None, Declared("Learning from other jobs' models. Not in this version.")
     ] = None

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from fedloom.api import capabilities, defaults
 from fedloom.api.choices import choice_problems
+from fedloom.api.combinations import incompatible_fields
 from fedloom.api.declaration import declared_fields
 from fedloom.api.job import FederatedLearningJob, JobSpec
 from fedloom.api.metadata import Reference
 from fedloom.api.pod import PodTemplate
-from fedloom.api.quorum import least_updates
+from fedloom.api.quorum import least_updates, rule_of
 from fedloom.api.secret import ACCESS_KEY, SECRET_KEY
 from fedloom.api.wording import at, entry, meant_by, shown
 from fedloom.errors import InvalidJobError, Problem
@@ -29,7 +30,6 @@ CLIENTS_METRICS = "train/"
 """Metrics of this prefix are the clients' and need no evaluation."""
 
 _MOST_SEARCHES = 20
-_NOT_YET = "known, but not part of this version: leave it out"
 
 
 def validate(documents: Documents) -> tuple[Problem, ...]:
@@ -63,11 +63,12 @@ def invalid_fields(job: FederatedLearningJob) -> tuple[Problem, ...]:
         _clients,
         _rounds,
         _algorithm,
+        _aggregation,
         _compression,
         _participation,
         _outcome,
         _transmitter,
-        _not_yet,
+        incompatible_fields,
     )
     return (
         *_out_of_bounds(job.metadata, "metadata"),
@@ -174,23 +175,49 @@ def _algorithm(spec: JobSpec) -> Iterator[Problem]:
     )
 
 
+def _aggregation(spec: JobSpec) -> Iterator[Problem]:
+    _, algorithm = defaults.algorithm_of(spec)
+    aggregation = spec.aggregation
+    if aggregation.rule is not None and algorithm.name in capabilities.ROBUST_RULES:
+        message = (
+            f"got {aggregation.rule!r} beside algorithm {algorithm.name!r}, which is a rule itself: "
+            "expected fedavg or a server optimizer there, or no rule here"
+        )
+        yield Problem("spec.aggregation.rule", message)
+    elif aggregation.rule is not None or aggregation.parameters:
+        beside = ("weights", "clipNorm", "clipQuantile", "exclude", "fanIn", "shards")
+        yield from choice_problems(
+            ("spec.aggregation.rule", aggregation.rule or "mean"),
+            ("spec.aggregation", aggregation.parameters),
+            capabilities.RULES,
+            (),
+            beside=("rule", *beside),
+        )
+
+
 def _compression(spec: JobSpec) -> Iterator[Problem]:
     uplink, downlink = spec.compression.uplink, spec.compression.downlink
-    planned_down = capabilities.PLANNED_CODECS | set(capabilities.UPLINK_CODECS)
-    for path, codec, catalogue, planned in (
-        ("uplink", uplink, capabilities.UPLINK_CODECS, capabilities.PLANNED_CODECS),
-        ("downlink", downlink, capabilities.DOWNLINK_CODECS, planned_down),
+    for path, codec, catalogue in (
+        ("uplink", uplink, capabilities.UPLINK_CODECS),
+        ("downlink", downlink, capabilities.DOWNLINK_CODECS),
     ):
         where = f"spec.compression.{path}"
         yield from choice_problems(
             (f"{where}.codec", codec.codec),
             (where, codec.parameters),
             catalogue,
-            planned,
-            beside=("codec", "errorFeedback"),
+            (),
+            beside=("codec", "errorFeedback", "lossless"),
         )
-        if codec.error_feedback:
-            yield Problem(f"{where}.errorFeedback", _NOT_YET)
+    if uplink.error_feedback and uplink.codec == "dgc":
+        message = "got true, expected nothing: dgc keeps what it did not send by itself"
+        yield Problem("spec.compression.uplink.errorFeedback", message)
+    if downlink.error_feedback is False and downlink.codec != "none":
+        message = (
+            "got false, expected nothing: what a model loses on its way down is always part of the "
+            "next change, or clients would drift away from the server"
+        )
+        yield Problem("spec.compression.downlink.errorFeedback", message)
 
 
 def _participation(spec: JobSpec) -> Iterator[Problem]:
@@ -204,7 +231,10 @@ def _participation(spec: JobSpec) -> Iterator[Problem]:
         message = f"got {least}, expected at most {most}, the number of clients of a round"
         yield Problem("spec.participation.minClients", message)
     _, algorithm = defaults.algorithm_of(spec)
-    needed, why = least_updates(algorithm)
+    rule, parameters = rule_of(algorithm, spec.aggregation)
+    if rule not in capabilities.RULES:
+        return
+    needed, why = least_updates(rule, parameters)
     sure = most if least is None else least
     if workers and sure < needed:
         origin = " (every client of a round)" if least is None else ""
@@ -244,10 +274,3 @@ def _transmitter(spec: JobSpec) -> Iterator[Problem]:
     if s3 and not re.match(r"s3://[^/]+", s3.agg_data_path):
         message = f"got {shown(s3.agg_data_path)}, expected s3://bucket/prefix"
         yield Problem("spec.transmitter.s3.aggDataPath", message)
-
-
-def _not_yet(spec: JobSpec) -> Iterator[Problem]:
-    if spec.privacy is not None:
-        yield Problem("spec.privacy", _NOT_YET)
-    if spec.transfer is not None:
-        yield Problem("spec.transfer", _NOT_YET)

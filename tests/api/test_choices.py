@@ -90,20 +90,29 @@ import pytest
             "unknown parameter of median",
             id="parameter-of-another-rule",
         ),
-        *(
-            pytest.param(
-                {"compression": {"uplink": {"codec": name, "fraction": 0.1}}},
-                "spec.compression.uplink.codec",
-                "known, but not part of this version",
-                id=name,
-            )
-            for name in ("topk", "stc", "sign", "lowrank")
+        pytest.param(
+            {"compression": {"downlink": {"codec": "dgc"}}},
+            "spec.compression.downlink.codec",
+            "got 'dgc', expected none, bf16",
+            id="downlink-without-momentum",
         ),
         pytest.param(
-            {"compression": {"downlink": {"codec": "int8"}}},
-            "spec.compression.downlink.codec",
-            "got 'int8': known, but not part of this version, expected none",
-            id="downlink",
+            {"compression": {"downlink": {"codec": "topk", "errorFeedback": False}}},
+            "spec.compression.downlink.errorFeedback",
+            "clients would drift away",
+            id="downlink-without-feedback",
+        ),
+        pytest.param(
+            {"compression": {"uplink": {"codec": "dgc", "errorFeedback": True}}},
+            "spec.compression.uplink.errorFeedback",
+            "dgc keeps what it did not send by itself",
+            id="two-feedbacks",
+        ),
+        pytest.param(
+            {"compression": {"uplink": {"codec": "topk", "fraction": 0}}},
+            "spec.compression.uplink.fraction",
+            "expected more than 0",
+            id="fraction-zero",
         ),
         pytest.param(
             {"compression": {"uplink": {"codec": "bf16", "blockSize": 64}}},

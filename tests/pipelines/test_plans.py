@@ -16,7 +16,8 @@ from fedloom.errors import JobError
 from pipelines.environment import hyperparameters_of, spellings
 from pipelines.placement import place_client
 from pipelines.plan import Placement, Plan, Task
-from pipelines.rounds import RoundPlanner, Start
+from pipelines.rounds import RoundPlanner
+from pipelines.start import Start
 
 HEAD = {"apiVersion": "sedna.io/v1alpha1"}
 

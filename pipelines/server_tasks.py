@@ -1,0 +1,155 @@
+"""The tasks of the server: initialize, aggregate, evaluate, commit; one group in the cloud."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fedloom.api.dataset import Dataset
+from fedloom.api.job import FederatedLearningJob
+from fedloom.api.model import Model
+from fedloom.artifacts import layout
+from pipelines.placement import place_server
+from pipelines.plan import Task
+from pipelines.seeds import Seeds
+from pipelines.start import Start, reference
+from pipelines.user_settings import command_of, user_seeds, user_settings
+
+
+class ServerTasks:
+    """Makes the server's tasks of any round of one job."""
+
+    def __init__(
+        self,
+        job: FederatedLearningJob,
+        datasets: Mapping[str, Dataset],
+        models: Mapping[str, Model],
+    ) -> None:
+        self._job = job
+        self._spec = job.spec
+        self._datasets = datasets
+        self._models = models
+        self._seeds = Seeds(job)
+        self._placement = place_server(job.spec.aggregation_worker.template)
+
+    def initialize(self) -> Task:
+        """Make the first model: by the user's code, or from the pretrained model."""
+        template = self._spec.training_workers[0].template
+        settings: dict[str, Any] = {
+            **user_settings(self._job, template, "initialize"),
+            **user_seeds(self._seeds, 0, "initialize"),
+        }
+        if self._spec.pretrained_model is not None:
+            settings["pretrained"] = self._models[self._spec.pretrained_model.name].spec.url
+        return Task(
+            name="initialize",
+            step="initialize",
+            group="server",
+            client=None,
+            depends=(),
+            may_fail=False,
+            inputs={},
+            outputs={"model": layout.model_key(0)},
+            settings=settings,
+            placement=self._placement,
+            deadline_seconds=self._spec.participation.deadline_seconds,
+            template=template.raw,
+        )
+
+    def aggregate(self, start: Start, depends: tuple[str, ...]) -> list[Task]:
+        """Combine the round's updates into the next model; the last task gives the model."""
+        assert start.model is not None
+        algorithm, uplink = self._spec.algorithm, self._spec.compression.uplink
+        assert algorithm is not None
+        task = Task(
+            name="aggregate",
+            step="aggregate",
+            group="server",
+            client=None,
+            depends=depends,
+            may_fail=False,
+            inputs={
+                "model": reference(start.model),
+                **{name: reference(state) for name, state in start.states.items()},
+            },
+            outputs={
+                "model": layout.model_key(start.round),
+                "server-optimizer": layout.state_key("server-optimizer", start.round),
+            },
+            settings={
+                "algorithm": algorithm.name,
+                "parameters": dict(algorithm.parameters),
+                "aggregation": self._aggregation(),
+                "codec": uplink.codec,
+                "codec_parameters": dict(uplink.parameters),
+                "min_clients": self._spec.participation.min_clients,
+                "reports": {
+                    name: layout.report_key(start.round, name, start.attempt)
+                    for name in start.cohort
+                },
+            },
+            placement=self._placement,
+            command=command_of("aggregate"),
+        )
+        return [task]
+
+    def evaluate(self, start: Start) -> list[Task]:
+        """Evaluate every `everyRounds`-th model, and always the last; else nothing."""
+        evaluation = self._spec.evaluation
+        if evaluation is None:
+            return []
+        if start.round % evaluation.every_rounds and start.round != self._spec.rounds:
+            return []
+        template = evaluation.template or self._spec.training_workers[0].template
+        dataset = self._datasets[evaluation.dataset.name]
+        task = Task(
+            name="evaluate",
+            step="evaluate",
+            group="server",
+            client=None,
+            depends=("aggregate",),
+            may_fail=False,
+            inputs={},
+            outputs={},
+            settings={
+                **user_settings(self._job, template, "evaluate", dataset),
+                **user_seeds(self._seeds, start.round, "evaluation"),
+            },
+            placement=self._placement,
+            deadline_seconds=self._spec.participation.deadline_seconds,
+            template=template.raw,
+        )
+        return [task]
+
+    def commit(self, start: Start, depends: tuple[str, ...]) -> Task:
+        """Make the round done, or write down why the attempt failed."""
+        return Task(
+            name="commit",
+            step="commit",
+            group="server",
+            client=None,
+            depends=depends,
+            may_fail=False,
+            inputs={},
+            outputs={
+                "result": layout.result_key(start.round),
+                "attempt": layout.attempt_key(start.round, start.attempt),
+            },
+            settings={
+                "started": start.started,
+                "min_clients": self._spec.participation.min_clients,
+            },
+            placement=self._placement,
+            command=command_of("commit"),
+        )
+
+    def _aggregation(self) -> dict[str, Any]:
+        aggregation = self._spec.aggregation
+        return {
+            "rule": aggregation.rule,
+            "parameters": dict(aggregation.parameters),
+            "weights": aggregation.weights,
+            "clip_norm": aggregation.clip_norm,
+            "clip_quantile": aggregation.clip_quantile,
+            "exclude": list(aggregation.exclude),
+        }

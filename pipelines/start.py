@@ -1,0 +1,41 @@
+"""What one attempt of a round starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a round starts from.
+
+    Attributes:
+        round: from 1; 0 makes the first model.
+        attempt: which try, from 1.
+        cohort: the clients, sorted by name.
+        started: unix seconds.
+        model: {`key`, `digest`, `size_bytes`} of the last committed model; None for round 0.
+        states: name -> {`key`, `digest`, `size_bytes`} of the server's state after the last
+            committed round.
+        accepted: client -> digest of its last update that a round accepted.
+        first_model: {`key`, `digest`, `size_bytes`} of round 0's model; None before it.
+        changes: of the last rounds, newest first, {`round`, `key`, `size_bytes`, `digest`} of the
+            change of the model that went down to the clients, `digest` that of the model it leads to.
+    """
+
+    round: int
+    attempt: int
+    cohort: tuple[str, ...]
+    started: float
+    model: Mapping[str, Any] | None = None
+    states: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    accepted: Mapping[str, str] = field(default_factory=dict)
+    first_model: Mapping[str, Any] | None = None
+    changes: tuple[Mapping[str, Any], ...] = ()
+
+
+def reference(artifact: Mapping[str, Any]) -> dict[str, Any]:
+    """Give {`key`, `digest`} of an artifact, as the inputs of a task name it."""
+    return {"key": artifact["key"], "digest": artifact["digest"]}
