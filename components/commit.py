@@ -18,6 +18,8 @@ from components.user_code import read_outcome
 from fedloom.artifacts.artifact import Artifact
 from fedloom.errors import JobError
 
+NOT_NEEDED = "NotNeeded"
+"""Why a reserve client has no update: nobody asked it. It is no client of the round."""
 _DURABLE_SECONDS = 1.0
 
 
@@ -90,11 +92,16 @@ def is_durable(request: Request) -> bool:
 
 def too_few(request: Request, found: Aggregated) -> str:
     """Say which clients were missing and why."""
+    failures = [
+        (name, failure)
+        for name, failure in sorted(found.failures.items())
+        if failure["reason"] != NOT_NEEDED
+    ]
     failed = "; ".join(
         f"{name}: {failure['reason']} ({failure['message']})"
-        for name, failure in sorted(found.failures.items())[:5]
+        for name, failure in failures[:5]
     )
-    more = f"; and {len(found.failures) - 5} more" if len(found.failures) > 5 else ""
+    more = f"; and {len(failures) - 5} more" if len(failures) > 5 else ""
     return (
         f"round {request.round} needs {request.settings['min_clients']} updates "
         f"(spec.participation.minClients), got {len(found.reports)}. {failed}{more}"
@@ -132,6 +139,8 @@ def _clients(found: Aggregated) -> dict[str, dict[str, Any]]:
             "steps": report["steps"],
         }
     for name, failure in found.failures.items():
+        if failure["reason"] == NOT_NEEDED:
+            continue
         empty = dict.fromkeys(
             (
                 "num_examples",

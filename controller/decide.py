@@ -6,11 +6,12 @@ the next round, wait, or end the job. It never looks at anything but its argumen
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from controller.observed import Observed
-from fedloom.algorithms.sampling import choose_cohort
+from fedloom.algorithms.sampling import choose_cohort, poisson_cohort
 from fedloom.api.clients import clients_of
 from fedloom.api.job import FederatedLearningJob, JobSpec
 from fedloom.api.outcome import StopCondition
@@ -65,19 +66,34 @@ def start_of(job: FederatedLearningJob, observed: Observed, now: float) -> Start
     number, attempt = observed.next_round, observed.failed_attempts + 1
     if number == 0 or observed.last is None:
         return Start(0, attempt, (), now)
-    names = [client.name for client in clients_of(job)]
-    participation = job.spec.participation
-    count = participation.clients_per_round or len(names)
-    cohort = choose_cohort(names, count, participation.seed, number, attempt)
+    cohort, reserves = _cohort(job, number, attempt)
     return Start(
         round=number,
         attempt=attempt,
         cohort=cohort,
+        reserves=reserves,
         started=now,
         model=observed.last["model"],
         states=observed.last["state"],
         accepted=observed.accepted,
     )
+
+
+def _cohort(
+    job: FederatedLearningJob, number: int, attempt: int
+) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Give the clients of an attempt, and those of them that stand by for others."""
+    names = [client.name for client in clients_of(job)]
+    participation = job.spec.participation
+    count = participation.clients_per_round or len(names)
+    if participation.sampling == "poisson":
+        return poisson_cohort(names, count, participation.seed, number, attempt), frozenset()
+    drawn = (participation.seed, number, attempt)
+    cohort = choose_cohort(names, count, *drawn)
+    if participation.over_selection == 1:
+        return cohort, frozenset()
+    more = choose_cohort(names, math.ceil(count * participation.over_selection), *drawn)
+    return more, frozenset(more) - frozenset(cohort)
 
 
 def _end_of(spec: JobSpec, observed: Observed) -> Decision | None:

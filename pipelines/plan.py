@@ -86,6 +86,7 @@ class Plan:
         attempt: which try of this round, from 1.
         cohort: the clients of this attempt, sorted.
         tasks: in an order in which they could run one after another.
+        reserves: clients of the cohort that are only needed in the place of others.
 
     Raises JobError("BadPlan") when made with tasks that do not form such a DAG.
     """
@@ -96,6 +97,7 @@ class Plan:
     attempt: int
     cohort: tuple[str, ...]
     tasks: tuple[Task, ...]
+    reserves: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         for problem in _problems(self.tasks):
@@ -116,6 +118,7 @@ class Plan:
             "rounds": self.rounds,
             "attempt": self.attempt,
             "cohort": list(self.cohort),
+            **({"reserves": sorted(self.reserves)} if self.reserves else {}),
         }
 
     def to_document(self) -> dict[str, Any]:

@@ -43,6 +43,7 @@ class RoundPlanner:
             attempt=start.attempt,
             cohort=start.cohort,
             tasks=tuple(tasks),
+            reserves=start.reserves,
         )
 
     def _initial(self, start: Start) -> list[Task]:

@@ -15,6 +15,7 @@ class Start:
         round: from 1; 0 makes the first model.
         attempt: which try, from 1.
         cohort: the clients, sorted by name.
+        reserves: those of them that are only needed in the place of others.
         started: unix seconds.
         model: {`key`, `digest`, `size_bytes`} of the last committed model; None for round 0.
         states: name -> {`key`, `digest`, `size_bytes`} of the server's state after the last
@@ -34,6 +35,7 @@ class Start:
     accepted: Mapping[str, str] = field(default_factory=dict)
     first_model: Mapping[str, Any] | None = None
     changes: tuple[Mapping[str, Any], ...] = ()
+    reserves: frozenset[str] = frozenset()
 
 
 def reference(artifact: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,8 +33,8 @@ def choose_cohort(
     """Choose the clients of a round: uniformly, without replacement.
 
     Each client is given the hash of (seed, round, attempt, its name), the `count` smallest are
-    taken. So the choice does not depend on the order of `clients`, and a client that joins or
-    leaves displaces at most one other.
+    taken. So the choice does not depend on the order of `clients`, a client that joins or leaves
+    displaces at most one other, and a larger `count` adds clients and takes none away.
 
     Args:
         clients: names, each once, in any order.
@@ -51,13 +51,47 @@ def choose_cohort(
     """
     if count < 1:
         raise JobError("InvalidCohort", f"got a cohort of {count} clients, expected at least 1")
+    names = _checked(clients)
+    if count >= len(names):
+        return tuple(names)
+    drawn = sorted(names, key=lambda name: (_draw(name, seed, round_number, attempt), name))
+    return tuple(sorted(drawn[:count]))
+
+
+def poisson_cohort(
+    clients: Sequence[str], expected: float, seed: int, round_number: int, attempt: int
+) -> tuple[str, ...]:
+    """Choose each client by itself with probability expected / number of clients.
+
+    The number of chosen clients differs from round to round and may be 0. What the accounting of
+    differential privacy calls Poisson sampling (Mironov, Talwar, Zhang 2019, arXiv 1908.10530).
+
+    Args:
+        clients: names, each once, in any order.
+        expected: clients of a round on average, > 0; all take part where it is their number or more.
+        seed, round_number, attempt: as in `choose_cohort`.
+
+    Returns:
+        The chosen names, sorted.
+
+    Raises:
+        JobError: `InvalidCohort`, for an expectation of 0 or less or a name that is there twice.
+    """
+    if not expected > 0:
+        raise JobError("InvalidCohort", f"got {expected} clients on average, expected more than 0")
+    names = _checked(clients)
+    limit = expected / max(len(names), 1) * 2**63
+    return tuple(name for name in names if _draw(name, seed, round_number, attempt) < limit)
+
+
+def _draw(name: str, seed: int, round_number: int, attempt: int) -> int:
+    """Give a client's lot in a round: uniform in 0 .. 2**63 - 1."""
+    return derive_seed("cohort", seed, round_number, attempt, name)
+
+
+def _checked(clients: Sequence[str]) -> list[str]:
     names = sorted(clients)
     twice = [name for name, following in itertools.pairwise(names) if name == following]
     if twice:
         raise JobError("InvalidCohort", f"got client {twice[0]!r} twice, expected names once each")
-    if count >= len(names):
-        return tuple(names)
-    drawn = sorted(
-        names, key=lambda name: (derive_seed("cohort", seed, round_number, attempt, name), name)
-    )
-    return tuple(sorted(drawn[:count]))
+    return names

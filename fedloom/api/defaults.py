@@ -129,11 +129,12 @@ def _aggregation(spec: JobSpec) -> Aggregation:
 
 def default_weights(spec: JobSpec) -> str:
     """How much clients count where the job does not say: all the same under noise and masks."""
-    privacy = spec.privacy
-    is_private = privacy is not None and (
-        privacy.noise_multiplier is not None or privacy.secure_aggregation
-    )
-    return "uniform" if is_private else "examples"
+    is_masked = spec.privacy is not None and spec.privacy.secure_aggregation
+    return "uniform" if is_masked or _is_noisy(spec) else "examples"
+
+
+def _is_noisy(spec: JobSpec) -> bool:
+    return spec.privacy is not None and spec.privacy.noise_multiplier is not None
 
 
 def _parameters(
@@ -149,6 +150,7 @@ def _participation(spec: JobSpec) -> Participation:
     per_round = workers if per_round is None else per_round
     least = participation.min_clients
     if least is None:
-        # A Poisson cohort is of any size: whatever arrives is a round.
-        least = 1 if participation.sampling == "poisson" else min(per_round, workers)
+        least = 0 if _is_noisy(spec) else 1
+        # A Poisson cohort is of any size; under noise an empty one is a round too.
+        least = least if participation.sampling == "poisson" else min(per_round, workers)
     return replace(participation, clients_per_round=per_round, min_clients=least)

@@ -1,13 +1,13 @@
 """The embedded engine: runs a plan on warm workers of this machine.
 
-The groups of a plan become messages: clients first, as many at once as there are workers, then the server.
-A client always meets the same worker, where its training class is still loaded. Its deadline counts from
-when it starts, not from when the round does: waiting for a free worker is no fault of a client.
+The groups of a plan become messages, each as soon as what it depends on has ended (see `local_run`), as
+many at once as there are workers. A client always meets the same worker, where its training class is still
+loaded. Its deadline counts from when it starts, not from when the round does: waiting for a free worker is
+no fault of a client.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,10 +15,9 @@ from typing import Any
 from fedloom.artifacts import layout
 from fedloom.artifacts.store import Store
 from pipelines.engine import RunPhase, RunStatus
+from pipelines.engines.local_run import LocalRun
 from pipelines.engines.worker_pool import Answer, Order, WorkerPool
 from pipelines.plan import Plan, Task
-
-_SERVER = "server"
 
 
 class LocalEngine:
@@ -39,7 +38,7 @@ class LocalEngine:
         self._settings = settings
         self._slots = _spread(loads, self._size)
         self._pool: WorkerPool | None = None
-        self._run: _Run | None = None
+        self._run: LocalRun | None = None
 
     def submit(self, plan: Plan) -> None:
         """Start the plan unless it is the one that runs already."""
@@ -47,7 +46,7 @@ class LocalEngine:
             return
         if self._pool is None:
             self._pool = WorkerPool(self._size, self._settings)
-        self._run = _Run(plan, self._slots)
+        self._run = LocalRun(plan, self._slots, self._size)
         self._dispatch(self._pool, self._run)
         # After the dispatch: the workers are at work while it is written. It is a record, not an input.
         self._store.put(layout.plan_key(plan.round, plan.attempt), plan.to_json(), replace=True)
@@ -73,7 +72,7 @@ class LocalEngine:
             self._pool.close()
             self._pool = None
 
-    def _dispatch(self, pool: WorkerPool, run: _Run) -> None:
+    def _dispatch(self, pool: WorkerPool, run: LocalRun) -> None:
         """Send what is due: every worker's first order by itself, so that all begin at once."""
         for slots in run.due_groups():
             for slot, groups in slots.items():
@@ -82,78 +81,6 @@ class LocalEngine:
                     for group in groups
                 ]
                 pool.send(slot, orders)
-
-
-class _Run:
-    """One plan on its way: what is open, what has failed, how it ended."""
-
-    def __init__(self, plan: Plan, slots: Mapping[str, int]) -> None:
-        self.phase = RunPhase.RUNNING
-        self._plan = plan
-        self._head = json.dumps(plan.head())
-        self.groups = plan.groups()
-        clients = [group for group in self.groups if group != _SERVER]
-        self._slots = {group: slots[self._client(group)] for group in clients}
-        self._open = set(clients)
-        self._failures: dict[str, dict[str, str]] = {}
-        self._states = dict.fromkeys(plan.cohort, "Pending")
-        self._is_begun = False
-        self._is_server_due = True
-        self._end = ("", "")
-
-    def is_of(self, plan: Plan) -> bool:
-        return (plan.round, plan.attempt) == (self._plan.round, self._plan.attempt)
-
-    def due_groups(self) -> list[dict[int, list[str]]]:
-        """Give what can go to the workers now, by slot: their first groups, then the rest.
-
-        That is all clients at first, and the server when they are done.
-        """
-        due: list[dict[int, list[str]]] = []
-        if not self._is_begun:
-            self._is_begun = True
-            first, rest = dict[int, list[str]](), dict[int, list[str]]()
-            for group, slot in self._slots.items():
-                if slot in first:
-                    rest.setdefault(slot, []).append(group)
-                else:
-                    first[slot] = [group]
-            due = [first, rest]
-            self._states = dict.fromkeys(self._states, "Running")
-        if not self._open and self._is_server_due:
-            self._is_server_due = False
-            due.append({0: [_SERVER]})
-        return due
-
-    def message(self, group: str) -> bytes:
-        """Give the line for a worker; tasks are encoded once, for this and for the plan's record."""
-        failures = json.dumps(self._failures) if group == _SERVER else "{}"
-        tasks = ",".join(task.to_json() for task in self.groups[group])
-        name = json.dumps(group)
-        return (
-            f'{{"id":{name},"plan":{self._head},"failures":{failures},"tasks":[{tasks}]}}'.encode()
-        )
-
-    def take(self, answer: Answer) -> None:
-        if answer.name == _SERVER:
-            is_done = answer.state == "Succeeded"
-            self.phase = RunPhase.SUCCEEDED if is_done else RunPhase.FAILED
-            self._end = (answer.reason, answer.message)
-            return
-        client = self._client(answer.name)
-        self._open.discard(answer.name)
-        self._states[client] = answer.state
-        if answer.state == "Failed":
-            self._failures[client] = {"reason": answer.reason, "message": answer.message}
-
-    def status(self) -> RunStatus:
-        plan = self._plan
-        return RunStatus(plan.round, plan.attempt, self.phase, *self._end, clients=self._states)
-
-    def _client(self, group: str) -> str:
-        client = self.groups[group][0].client
-        assert client is not None
-        return client
 
 
 def _spread(loads: Mapping[str, float], size: int) -> dict[str, int]:

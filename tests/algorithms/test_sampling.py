@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import combinations
+from itertools import combinations, pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedloom.algorithms.sampling import choose_cohort, derive_seed
+from fedloom.algorithms.sampling import choose_cohort, derive_seed, poisson_cohort
 from fedloom.errors import JobError
 
+NAMES = [f"client-{index}" for index in range(9)]
 small = settings(derandomize=True, deadline=None, max_examples=50)
 names = st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=12, unique=True)
 
@@ -85,3 +87,34 @@ def test_seeds_differ_where_any_part_does(one, two):
 def test_a_seed_depends_on_the_borders_and_types_of_its_parts():
     parts = [("a", "bc"), ("ab", "c"), ("abc",), ("1",), (1,), ("-1",), (-1,), (), ("",), ("", "")]
     assert len({derive_seed(*each) for each in parts}) == len(parts)
+
+
+def test_a_larger_cohort_adds_clients_and_takes_none_away():
+    cohorts = [set(choose_cohort(NAMES, count, 3, 2, 1)) for count in range(1, len(NAMES) + 1)]
+    assert all(small < large for small, large in pairwise(cohorts))
+
+
+def test_poisson_draws_each_client_by_itself():
+    names = [f"client-{index}" for index in range(40)]
+    cohorts = [poisson_cohort(names, 10, 7, number, 1) for number in range(1, 2001)]
+    sizes = np.array([len(cohort) for cohort in cohorts])
+    # Of a binomial of 40 trials at 1/4: mean 10, variance 7.5; a bound of five deviations each.
+    assert abs(sizes.mean() - 10) < 5 * np.sqrt(7.5 / 2000)
+    assert abs(sizes.var() - 7.5) < 5 * 7.5 * np.sqrt(2 / 2000)
+    for name in names[:5]:
+        share = np.mean([name in cohort for cohort in cohorts])
+        assert abs(share - 0.25) < 5 * np.sqrt(0.25 * 0.75 / 2000)
+
+
+def test_a_poisson_cohort_does_not_depend_on_the_order_or_on_other_clients():
+    chosen = set(poisson_cohort(NAMES, 3, 1, 4, 1))
+    assert set(poisson_cohort(NAMES[::-1], 3, 1, 4, 1)) == chosen
+    assert poisson_cohort(NAMES, len(NAMES), 1, 4, 1) == tuple(sorted(NAMES))
+    assert poisson_cohort(["a"], 1e-9, 1, 4, 1) == ()
+    assert poisson_cohort([], 1, 1, 4, 1) == ()
+
+
+@pytest.mark.parametrize("expected", [0, -1.0, float("nan")])
+def test_a_poisson_cohort_of_nobody_on_average_is_refused(expected):
+    with pytest.raises(JobError, match="expected more than 0"):
+        poisson_cohort(NAMES, expected, 1, 1, 1)

@@ -8,14 +8,11 @@ import pytest
 @pytest.mark.parametrize(
     ("spec", "field", "message"),
     [
-        *(
-            pytest.param(
-                {"algorithm": {"name": name}},
-                "spec.algorithm.name",
-                "known, but not part of this version, expected fedavg, fedavgm, ",
-                id=name,
-            )
-            for name in (*("fedprox", "scaffold", "fednova", "mistnet"),)
+        pytest.param(
+            {"algorithm": {"name": "mistnet"}},
+            "spec.algorithm.name",
+            "known, but not part of this version, expected fedavg, fedavgm, ",
+            id="mistnet",
         ),
         pytest.param(
             {"algorithm": {"name": "fedavgn"}}, "spec.algorithm.name", "did you mean", id="unknown"
@@ -93,7 +90,7 @@ import pytest
         pytest.param(
             {"compression": {"downlink": {"codec": "dgc"}}},
             "spec.compression.downlink.codec",
-            "got 'dgc', expected none, bf16",
+            "expected none, bf16, int8",
             id="downlink-without-momentum",
         ),
         pytest.param(
@@ -152,12 +149,6 @@ import pytest
                 (64.0, "leave out the decimals"),
                 ("64", "leave out the quotes"),
             )
-        ),
-        pytest.param(
-            {"compression": {"uplink": {"codec": "int8", "errorFeedback": True}}},
-            "spec.compression.uplink.errorFeedback",
-            "known, but not part of this version",
-            id="error-feedback",
         ),
     ],
 )

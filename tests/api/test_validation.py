@@ -143,12 +143,6 @@ def test_a_job_that_can_be_run_has_no_problem(checked, spec):
             for alias in ("latest", "Latest", "v1", "V22")
         ),
         pytest.param(
-            {"privacy": {"clipNorm": 1.0, "secureAggregation": True}},
-            "spec.privacy",
-            "known, but not part of this version",
-            id="privacy",
-        ),
-        pytest.param(
             {
                 "transfer": {
                     "mode": "auto",
@@ -269,10 +263,12 @@ def test_the_job_to_run_is_checked_and_filled_in(job_document, other_documents, 
 
 
 def test_every_problem_keeps_a_job_from_running(job_document, other_documents, read):
-    document = job_document(trainingWorkers=[], privacy={}, output={"alias": "v1"})
+    document = job_document(
+        trainingWorkers=[], privacy={"maxEpsilon": 1, "delta": 0.1}, output={"alias": "v1"}
+    )
     with pytest.raises(InvalidJobError) as caught:
         job_to_run(read([document, *other_documents]))
-    assert len(caught.value.problems) == 4
+    assert len(caught.value.problems) == 5
 
 
 @pytest.mark.parametrize("count", [0, 2])
