@@ -18,7 +18,8 @@ _REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
 def open_store(
     uri: str, credentials: S3Credentials | None = None, endpoint: str | None = None
 ) -> Store:
-    """The store at `file:///folder`, a plain path, or `s3://bucket/prefix`. Nothing is contacted.
+    """The store at `file:///folder`, a plain path, `s3://bucket/prefix`, or the one whose URLs are in
+    a file, `presigned:///path/of/file.json`. Nothing is contacted.
 
     For S3 the `endpoint` (`http://host:port` or `https://...`) defaults to AWS_ENDPOINT_URL, then
     S3_ENDPOINT_URL; the credentials to AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (with
@@ -32,6 +33,10 @@ def open_store(
         return LocalStore(Path(uri))
     if scheme == "file":
         return LocalStore(_path_of(uri))
+    if scheme == "presigned":
+        from fedloom.artifacts.presigned import PresignedStore  # an HTTP client costs start-up time
+
+        return PresignedStore.of_file(Path(rest))
     if scheme == "s3":
         return _open_s3(rest, credentials or _credentials_here(), _endpoint(endpoint))
     raise JobError(
