@@ -5,7 +5,8 @@ EXAMPLE := examples/01-digits-numpy
 MINIO_VERSION := v0.0.0-20260212201848-7aac2a2c5b7c
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check lint types architecture minio crds benchmarks clean
+.PHONY: help demo test test-slow check lint types architecture minio crds cluster-install test-cluster \
+	benchmarks clean
 
 help:  ## say what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,10 +19,10 @@ demo: .venv/installed  ## run the main job: ten clients learn to read digits
 	@echo "your own job: copy $(EXAMPLE), change train.py and job.yaml (see its README)"
 
 test: .venv/installed-dev check minio  ## style, types, architecture and every test that is not slow
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not cluster"
 
 test-slow: .venv/installed-torch minio  ## the tests that `make test` leaves out; installs torch, 3 GB
-	$(BIN)/python -m pytest -m "slow or torch"
+	$(BIN)/python -m pytest -m "(slow or torch) and not cluster"
 
 check: lint types architecture  ## style, types and architecture alone
 
@@ -48,6 +49,12 @@ crds: .venv/installed  ## write manifests/base/crds from the types in fedloom/ap
 	$(BIN)/python -c "from pathlib import Path; from fedloom.api import crd, documents; \
 	[Path('manifests/base/crds', name).write_text(documents.render_crd(crd_)) for name, crd_ in crd.crds().items()]"
 
+cluster-install: .venv/installed-dev  ## build the images, load them into $$KUBECONFIG's cluster, apply the quickstart
+	PYTHON=$(BIN)/python manifests/install
+
+test-cluster: .venv/installed-cluster  ## the tests that need a cluster: any $$KUBECONFIG with the quickstart in it
+	$(BIN)/python -m pytest -m cluster tests/cluster
+
 benchmarks: .venv/installed-dev  ## measure beside the peers; minutes
 	$(BIN)/python benchmarks/aggregation.py
 	$(BIN)/python benchmarks/codecs.py
@@ -67,6 +74,10 @@ benchmarks: .venv/installed-dev  ## measure beside the peers; minutes
 
 .venv/installed-torch: .venv/installed-dev
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch]'
+	@touch $@
+
+.venv/installed-cluster: .venv/installed-dev
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cluster]'
 	@touch $@
 
 clean:  ## remove what the targets made
