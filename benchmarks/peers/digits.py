@@ -12,6 +12,7 @@ everything else needs numpy only, so that no system pays for the import.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +31,7 @@ _SPLIT_SEED = 0
 _SMALLEST_CLIENT = 10
 
 Model = dict[str, NDArray[np.float32]]
+Correct = Callable[[Model, Model], Model]
 
 
 class Images(NamedTuple):
@@ -94,6 +96,11 @@ def load(path: Path) -> Images:
         return Images(arrays["x"], arrays["y"])
 
 
+def steps_of(images: Images) -> int:
+    """Give the number of optimisation steps of one local epoch."""
+    return -(-len(images.y) // BATCH_SIZE)
+
+
 def initial_model(seed: int = 0) -> Model:
     """Give the model that every system starts from, the same on every call with the same seed."""
     generator = np.random.default_rng(seed)
@@ -105,8 +112,17 @@ def initial_model(seed: int = 0) -> Model:
     }
 
 
-def train(model: Model, images: Images, round_number: int, client: int) -> Model:
-    """Give the weights after one local epoch; `model` stays as it is."""
+def train(
+    model: Model,
+    images: Images,
+    round_number: int,
+    client: int,
+    correct: Correct | None = None,
+) -> Model:
+    """Give the weights after one local epoch; `model` stays as it is.
+
+    `correct(gradients, weights)` is asked before every step, where it is given.
+    """
     w1, b1, w2, b2 = (model[name].copy() for name in ("w1", "b1", "w2", "b2"))
     order = np.random.default_rng(round_number * 1000 + client).permutation(len(images.y))
     for start in range(0, len(order), BATCH_SIZE):
@@ -117,10 +133,18 @@ def train(model: Model, images: Images, round_number: int, client: int) -> Model
         slope[np.arange(len(y)), y] -= 1
         slope /= np.float32(len(y))
         hidden_slope = (slope @ w2.T) * (hidden > 0)
-        w2 -= LEARNING_RATE * (hidden.T @ slope)
-        b2 -= LEARNING_RATE * slope.sum(axis=0)
-        w1 -= LEARNING_RATE * (x.T @ hidden_slope)
-        b1 -= LEARNING_RATE * hidden_slope.sum(axis=0)
+        gradients = {
+            "w1": x.T @ hidden_slope,
+            "b1": hidden_slope.sum(axis=0),
+            "w2": hidden.T @ slope,
+            "b2": slope.sum(axis=0),
+        }
+        if correct is not None:
+            gradients = correct(gradients, {"w1": w1, "b1": b1, "w2": w2, "b2": b2})
+        w2 -= LEARNING_RATE * gradients["w2"]
+        b2 -= LEARNING_RATE * gradients["b2"]
+        w1 -= LEARNING_RATE * gradients["w1"]
+        b1 -= LEARNING_RATE * gradients["b1"]
     return {"w1": w1, "b1": b1, "w2": w2, "b2": b2}
 
 
