@@ -73,7 +73,7 @@ benchmarks: .venv/installed-dev  ## measure beside the peers; minutes
 	@touch $@
 
 .venv/installed-torch: .venv/installed-dev
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev-torch]'
 	@touch $@
 
 .venv/installed-cluster: .venv/installed-dev

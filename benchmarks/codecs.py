@@ -2,14 +2,16 @@
 
     python benchmarks/codecs.py [--parameters 25000000] [--repeats 7]
 
-Every codec of the registry, with its default parameters, in a process of its own with one thread, on
-normally distributed float32. MB/s counts the float32 input, whatever it is encoded to; the median.
+Every codec of the registry, with its default parameters (of `dgc` after its warm-up), in a process of its
+own with one thread, on a nearly square matrix of normally distributed float32. MB/s counts the float32
+input, whatever it is encoded to; the median.
 
 - **encode**: one tensor of all parameters, noise included.
 - **decode and accumulate**: what the server does with an update: decode 65,536 values at a time into
   the same memory, times a weight, onto a sum. From parts in memory: no file is read.
 - **bytes per parameter**: of all parts.
-- **error**: the root mean square of (decoded - input) over that of the input, for one update.
+- **error**: the root mean square of (decoded - input) over that of the input, for one update. What is
+  left out stays on the client and comes later, where the codec has error feedback.
 - **memory**: the peak of resident memory over what was resident before, less the parts that `encode`
   gives back; it must not grow with the tensor.
 
@@ -23,6 +25,7 @@ import argparse
 import ctypes
 import gc
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -44,6 +47,7 @@ SETTINGS = {
 }
 LEAST_ENCODE_MB_PER_SECOND, LEAST_DECODE_MB_PER_SECOND = 300, 600
 WEIGHT = np.float32(0.1)
+AFTER_WARM_UP = 10_001
 
 Row = dict[str, Any]
 
@@ -94,8 +98,9 @@ def measure(name: str, parameters: int, repeats: int) -> Row:
     """Measure one codec in this process."""
     from fedloom.algorithms.compression.registry import codec
 
-    made = codec(name, {})
+    made = codec(name, {}, AFTER_WARM_UP)
     values = np.random.default_rng(0).standard_normal(parameters, dtype=np.float32)
+    values = values.reshape(rows_of(parameters), -1)
     rng = np.random.Generator(np.random.PCG64(1))
     parts = made.encode(values, rng)  # also: the first run, which finds cold memory
     parts_bytes = sum(part.nbytes for part in parts.values())
@@ -118,6 +123,11 @@ def measure(name: str, parameters: int, repeats: int) -> Row:
     }
 
 
+def rows_of(parameters: int) -> int:
+    """Give the largest divisor up to the square root: the rows of the squarest matrix there is."""
+    return next(rows for rows in range(math.isqrt(parameters), 0, -1) if parameters % rows == 0)
+
+
 def accumulate(made: Any, parts: dict[str, Any], total: Any) -> None:
     """Add WEIGHT times the decoded values to `total`, as the weighted mean does."""
     from fedloom.algorithms.compression.protocol import ArrayParts
@@ -125,10 +135,11 @@ def accumulate(made: Any, parts: dict[str, Any], total: Any) -> None:
 
     reader = ArrayParts(parts)
     scratch = np.empty(BLOCK_ELEMENTS, np.float32)
+    shape, total = total.shape, total.reshape(-1)
     for start in range(0, total.size, BLOCK_ELEMENTS):
         stop = min(start + BLOCK_ELEMENTS, total.size)
         block = scratch[: stop - start]
-        made.decode(reader, total.size, start, stop, block)
+        made.decode(reader, shape, start, stop, block)
         np.multiply(block, WEIGHT, out=block)
         np.add(total[start:stop], block, out=total[start:stop])
 
@@ -184,7 +195,7 @@ def as_line(row: Row) -> str:
             row["codec"],
             f"{row['encode_mb_per_second']:.0f}",
             f"{row['decode_mb_per_second']:.0f}",
-            f"{row['bytes_per_parameter']:.3f}",
+            f"{row['bytes_per_parameter']:.4f}",
             f"{4 / row['bytes_per_parameter']:.1f}x",
             f"{row['relative_error']:.2%}",
             f"{row['encode_memory_bytes'] / 2**20:.1f}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
@@ -14,6 +15,7 @@ from cli.screens import Event, failures_of, row_of, summary_of
 from fedloom.api.job import FederatedLearningJob
 
 _METRICS = 4
+_ALWAYS = ("privacy/epsilon",)  # what is spent is seen however much else is measured
 
 
 class LiveTable:
@@ -69,9 +71,7 @@ class LiveTable:
             pad_edge=False,
             padding=(0, 1, 0, 0),
         )
-        names = list(dict.fromkeys(name for row in self._rows for name in row["metrics"]))[
-            :_METRICS
-        ]
+        names = _shown(dict.fromkeys(name for row in self._rows for name in row["metrics"]))
         table.add_column("round", justify="right", no_wrap=True)
         for name in names:
             table.add_column(name, justify="right", no_wrap=True)
@@ -84,3 +84,11 @@ class LiveTable:
                 row["round"], *cells, row["clients"], row["up"], row["down"], row["seconds"]
             )
         return table
+
+
+def _shown(names: Iterable[str]) -> list[str]:
+    """The first metrics, and epsilon where there is one."""
+    kept = list(names)
+    always = [name for name in kept if name in _ALWAYS]
+    others = [name for name in kept if name not in _ALWAYS]
+    return others[: _METRICS - len(always)] + always

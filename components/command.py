@@ -5,9 +5,10 @@
     python -I -m components.commit --plan plan.json --store URI --workdir DIR
 
 The user's container writes `update.safetensors` and `result.json` (train) or `evaluation.json` (evaluate)
-into the work folder; `aggregated.json` there is how aggregate and commit hand over. Credentials of an S3
-store come from the AWS_* variables. One JSON object is printed: the step, its state, and what it made;
-the exit code is 0 only if the step succeeded.
+into the work folder; `aggregated.json` there is how aggregate and commit hand over. `--edge` names the
+folder of what clients keep on this node, `edge` in the work folder if left out. Credentials of an S3 store
+come from the AWS_* variables. One JSON object is printed: the step, its state, and what it made; the exit
+code is 0 only if the step succeeded.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def run_command(step: str, run: Callable[[Request, Place], dict[str, Any]]) -> N
         plan = json.loads(Path(arguments.plan).read_bytes())
         printed = {
             "state": "Succeeded",
-            **run(_request(plan, step, arguments.client), _place(arguments)),
+            **run(_request(plan, step, arguments), _place(arguments)),
         }
     except (FedloomError, OSError, ValueError) as error:
         reason = error.reason if isinstance(error, JobError) else type(error).__name__
@@ -45,23 +46,35 @@ def _parse(step: str) -> argparse.Namespace:
     parser.add_argument("--plan", required=True, help="the plan of the round, a JSON file")
     parser.add_argument("--store", required=True, help="the job's store: file:///... or s3://...")
     parser.add_argument("--workdir", required=True, type=Path, help="where steps hand over")
+    parser.add_argument(
+        "--edge", type=Path, help="what clients keep on this node from round to round"
+    )
     parser.add_argument("--client", help="id of the client, for steps of a client")
+    parser.add_argument("--task", help="name of the task, for steps that a plan has several of")
     return parser.parse_args()
 
 
-def _request(plan: dict[str, Any], step: str, client: str | None) -> Request:
-    tasks = [t for t in plan["tasks"] if t["step"] == step and t["client"] == client]
-    if len(tasks) != 1:
-        clients = sorted(str(t["client"]) for t in plan["tasks"] if t["step"] == step)
+def _request(plan: dict[str, Any], step: str, arguments: argparse.Namespace) -> Request:
+    of_step = [task for task in plan["tasks"] if task["step"] == step]
+    if arguments.task is not None:
+        tasks, key = [task for task in of_step if task["name"] == arguments.task], "name"
+    else:
+        tasks, key = [task for task in of_step if task["client"] == arguments.client], "client"
+        if len(tasks) > 1:
+            tasks, key = [], "name"
+    if not tasks:
+        option, got = (
+            ("--task", arguments.task) if key == "name" else ("--client", arguments.client)
+        )
+        names = sorted(str(task[key]) for task in of_step)
         raise JobError(
             "NoSuchTask",
-            f"--client: got {client!r}, the plan has {step} for: {', '.join(clients) or 'nobody'}",
+            f"{option}: got {got!r}, the plan has {step} for: {', '.join(names) or 'nobody'}",
         )
     return Request.of(plan, tasks[0])
 
 
 def _place(arguments: argparse.Namespace) -> Place:
     work = arguments.workdir.absolute()
-    return Place(
-        connect({"store": arguments.store}), work, work, work / "edge", work, work / "logs"
-    )
+    edge = arguments.edge.absolute() if arguments.edge else work / "edge"
+    return Place(connect({"store": arguments.store}), work, work, edge, work, work / "logs")

@@ -13,8 +13,8 @@ from typing import Any
 
 from components.aggregate import Aggregated
 from components.command import run_command
+from components.outcome import read_outcome
 from components.request import Place, Request
-from components.user_code import read_outcome
 from fedloom.artifacts.artifact import Artifact
 from fedloom.errors import JobError
 
@@ -35,7 +35,7 @@ def commit_round(
     clients = _clients(found)
     result = {
         **_head(request),
-        "metrics": {**_train_metrics(found.reports), **evaluation},
+        "metrics": {**_train_metrics(found.reports), **evaluation, **_privacy_metrics(found)},
         "clients": clients,
         "server": {"steps": dict(steps)},
         "traffic": {
@@ -44,12 +44,17 @@ def commit_round(
         },
         "model": _named(place, found.model),
         "state": {name: _named(place, state) for name, state in found.states.items()},
+        **({"privacy": found.privacy} if found.privacy is not None else {}),
     }
     return _write(request.outputs["result"], place, result, is_durable=is_durable(request))
 
 
 def commit_initial(
-    request: Request, place: Place, model: Artifact, steps: Mapping[str, Any]
+    request: Request,
+    place: Place,
+    model: Artifact,
+    states: Mapping[str, Artifact],
+    steps: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write result.json of round 0: a first model, no clients."""
     result = {
@@ -59,7 +64,7 @@ def commit_initial(
         "server": {"steps": dict(steps)},
         "traffic": {"uplink_bytes": 0, "downlink_bytes": 0},
         "model": _named(place, model),
-        "state": {},
+        "state": {name: _named(place, state) for name, state in states.items()},
     }
     return _write(request.outputs["result"], place, result)
 
@@ -98,8 +103,7 @@ def too_few(request: Request, found: Aggregated) -> str:
         if failure["reason"] != NOT_NEEDED
     ]
     failed = "; ".join(
-        f"{name}: {failure['reason']} ({failure['message']})"
-        for name, failure in failures[:5]
+        f"{name}: {failure['reason']} ({failure['message']})" for name, failure in failures[:5]
     )
     more = f"; and {len(failures) - 5} more" if len(failures) > 5 else ""
     return (
@@ -127,7 +131,7 @@ def _clients(found: Aggregated) -> dict[str, dict[str, Any]]:
         clients[name] = {
             "state": "Succeeded",
             "reason": None,
-            "message": None,
+            "message": report.get("message"),
             "num_examples": report["num_examples"],
             "num_steps": report["num_steps"],
             "seconds": report["seconds"],
@@ -154,6 +158,12 @@ def _clients(found: Aggregated) -> dict[str, dict[str, Any]]:
         )
         clients[name] = {"state": "Failed", **failure, **empty, "metrics": {}, "steps": {}}
     return dict(sorted(clients.items()))
+
+
+def _privacy_metrics(found: Aggregated) -> dict[str, float]:
+    """Give what privacy there is to follow from round to round: what was spent, how updates are cut."""
+    values = {name: (found.privacy or {}).get(name) for name in ("epsilon", "clip_norm")}
+    return {f"privacy/{name}": value for name, value in values.items() if value is not None}
 
 
 def _train_metrics(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:

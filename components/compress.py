@@ -6,16 +6,25 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from components.command import run_command
+from components.edge_state import own_folder
+from components.outcome import Outcome, read_outcome
 from components.request import Place, Request
-from components.update_file import Array, delta_of, write_update
-from components.user_code import Outcome, fetch, read_outcome
+from components.residual import Residual
+from components.update_file import Array, Encoding, delta_of, write_update
+from components.user_code import UserCode, fetch
+from fedloom.algorithms.compression.feedback import feedback_of
 from fedloom.algorithms.layout import check_update, layout_of
 from fedloom.artifacts.arrays import load_arrays
+from fedloom.artifacts.artifact import Artifact
+
+if TYPE_CHECKING:
+    from components.control_variates import ControlMemory
 
 
 def run(
@@ -27,22 +36,69 @@ def run(
     weights do not fit it or are not finite.
     """
     assert outcome.arrays is not None
-    check_update(layout_of(model), outcome.arrays)
-    settings = request.settings
-    rng = np.random.Generator(np.random.PCG64(settings["seed"]))
-    data = write_update(
-        delta_of(outcome.arrays, model), settings["codec"], settings["parameters"], rng
-    )
-    update = place.store.put(request.outputs["update"], data, replace=True)
+    arrays, own, settings = outcome.arrays, outcome.own, request.settings
+    check_update(layout_of(model), arrays)
+    if own is not None:
+        arrays, model = own.shared(arrays), own.shared(model)
+    deltas, local = delta_of(arrays, model), settings.get("local")
+    promise: dict[str, Any] = {}
+    if local is not None:  # before the codec, whose residual must know no more than the server
+        from components.local_noise import add_local_noise, local_promise
+
+        deltas, promise = add_local_noise(deltas, model, local), {"privacy": local_promise(local)}
+    memory = None if own is None else own.memory(request, outcome, arrays, model)
+    if "masking" in settings:
+        from components import masking
+
+        update, notice = masking.store(request, place, deltas, layout_of(model)), ""
+    else:
+        update, notice = _store(request, place, deltas, memory)
+    if own is not None:
+        own.keep(update.digest, outcome, memory)
+        notice = "; ".join(filter(None, (own.notice, notice)))
     return {
         "client": request.client,
         "num_examples": outcome.num_examples,
         "num_steps": outcome.num_steps,
         "metrics": {k: v for k, v in (outcome.metrics or {}).items() if math.isfinite(v)},
         "uplink_bytes": update.size_bytes,
-        "downlink_bytes": settings["downlink_bytes"],
+        "downlink_bytes": settings["downlink_bytes"] + (own.downlink_bytes if own else 0),
         "update": {"key": update.key, "digest": update.digest},
+        **({"message": notice} if notice else {}),
+        **promise,
     }
+
+
+def _store(
+    request: Request,
+    place: Place,
+    deltas: Mapping[str, Array],
+    variates: ControlMemory | None,
+) -> tuple[Artifact, str]:
+    """Encode and store the deltas, and those of scaffold's variates; also give what there is to say.
+
+    What the codec leaves to be sent later is on the disk before a report can tell of the update.
+    """
+    settings = request.settings
+    encoding = Encoding(
+        settings["codec"], settings["parameters"], settings.get("lossless", "none"), request.round
+    )
+    rng = np.random.Generator(np.random.PCG64(settings["seed"]))
+    key = request.outputs["update"]
+    if variates is not None:
+        deltas = {**deltas, **variates.changes}
+    if "accepted" not in settings:
+        return place.store.put(key, write_update(deltas, encoding, rng, variates), replace=True), ""
+    feedback = feedback_of(encoding.codec, encoding.parameters, settings["error_feedback"])
+    assert feedback is not None
+    assert request.client is not None
+    folder = own_folder(place.edge, request.client)
+    with Residual(folder, feedback, request.round, settings["accepted"]) as residual:
+        memory = residual if variates is None else variates.beside(residual)
+        data = write_update(deltas, encoding, rng, memory)
+        update = place.store.put(key, data, replace=True)
+        residual.store(update.digest)
+    return update, residual.notice
 
 
 def write_report(request: Request, place: Place, report: Mapping[str, Any]) -> None:
@@ -55,7 +111,21 @@ def _run_as_command(request: Request, place: Place) -> dict[str, Any]:
     """Compress what the user's container left in the work folder."""
     started = time.time()
     outcome = read_outcome(place.work / "update.safetensors", place.work / "result.json")
+    received = None
+    if request.settings.get("is_received"):
+        from components.receive import received_of
+
+        received = received_of(place.work)
+        request = received.given_to(request)
+    if "drift" in request.settings:
+        from components.drift import belongings_of
+
+        own = belongings_of(request, place, UserCode())
+        own.check(outcome)
+        outcome = replace(outcome, own=own)
     report = run(request, place, outcome, load_arrays(fetch(place, request.inputs["model"]))[0])
+    if received is not None:
+        received.tell(report)
     finished = time.time()
     report |= {
         "steps": {"compress": [started, finished]},

@@ -1,6 +1,7 @@
 """The state of one client on its node, kept in step with the rounds that accepted its updates.
 
-`<edge>/<client>/` holds `committed/` and at most one `pending-<digest>/`. A round works in a copy; the
+`<edge>/<client>/` holds `committed/` and at most one `pending-<digest>/`, and in `fedloom/`, apart from
+what the client's script keeps, the residual and the model that the client holds. A round works in a copy; the
 copy is named after the update it belongs to and becomes `committed` only when a later round says that
 this update was accepted. A dropped update, a killed run and a retried round therefore leave the state of
 the last accepted round, and repeating a round starts from the same bytes.
@@ -12,7 +13,12 @@ import os
 import shutil
 from pathlib import Path
 
-_WORKING, _COMMITTED = "working", "committed"
+_WORKING, _COMMITTED, _OWN = "working", "committed", "fedloom"
+
+
+def own_folder(edge: Path, client: str) -> Path:
+    """Give the folder of what Fedloom itself keeps on the node for this client; it may not exist yet."""
+    return edge / client / _OWN
 
 
 class EdgeState:
@@ -60,7 +66,7 @@ class EdgeState:
 
     def _entries(self) -> list[str]:
         try:
-            return os.listdir(self._folder)
+            return [name for name in os.listdir(self._folder) if name != _OWN]
         except FileNotFoundError:
             return []
 

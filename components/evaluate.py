@@ -21,7 +21,7 @@ def run(
     user_code.clear(state)
     state.mkdir(parents=True)
     try:
-        outcome = code.perform(request, place, state, model)
+        outcome = code.perform(request, place, state, user_code.Given(model))
     except UpdateError as error:
         raise JobError("EvaluationFailed", f"{error.reason}: {error.message}") from error
     finally:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from components import user_code
+from components.outcome import Arrays
 from components.request import Place, Request
 from fedloom.artifacts.arrays import dump_arrays, load_arrays
 from fedloom.artifacts.artifact import Artifact
@@ -26,14 +27,14 @@ def run(request: Request, place: Place, code: user_code.UserCode) -> Artifact:
     return place.store.put(request.outputs["model"], dump_arrays(arrays))
 
 
-def _pretrained(path: Path) -> user_code.Arrays:
+def _pretrained(path: Path) -> Arrays:
     try:
         return load_arrays(path)[0]
     except (ArtifactError, OSError) as error:
         raise JobError("NoInitialModel", f"the pretrained model {path.name}: {error}") from error
 
 
-def _made(request: Request, place: Place, code: user_code.UserCode) -> user_code.Arrays:
+def _made(request: Request, place: Place, code: user_code.UserCode) -> Arrays:
     state = user_code.fresh_folder(place.work)
     try:
         outcome = code.perform(request, place, state, None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ class Request:
         inputs: name -> {`key`, `digest`} of artifacts in the job's store.
         outputs: name -> key in the job's store.
         settings: the step's own parameters, plain JSON values.
+        cohort: the clients of the attempt, sorted.
     """
 
     job: Mapping[str, str]
@@ -35,6 +36,7 @@ class Request:
     inputs: Mapping[str, Mapping[str, Any]]
     outputs: Mapping[str, str]
     settings: Mapping[str, Any]
+    cohort: Sequence[str] = ()
 
     @classmethod
     def of(cls, plan: Mapping[str, Any], task: Mapping[str, Any]) -> Request:
@@ -49,6 +51,7 @@ class Request:
             inputs=task["inputs"],
             outputs=task["outputs"],
             settings=task["settings"],
+            cohort=plan.get("cohort", ()),
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from components import aggregate, commit, compress, evaluate, initialize, train
 from components.edge_state import EdgeState
 from components.request import Place, Request
 from components.user_code import UserCode
+from fedloom.artifacts.artifact import Artifact
 from fedloom.errors import FedloomError, JobError, UpdateError
 
 Requests = Mapping[str, Request]
@@ -42,9 +44,15 @@ def run_client(requests: Requests, place: Place, code: UserCode) -> None:
     Raises UpdateError or another FedloomError; then no report is written and the server will not
     find an update.
     """
-    clock = Clock()
+    clock, received = Clock(), None
     training, compression = requests["train"], requests["compress"]
     assert training.client is not None
+    if "receive" in requests:
+        from components import receive
+
+        with clock.step("receive"):
+            received = receive.run(requests["receive"], place)
+        training, compression = (received.given_to(each) for each in (training, compression))
     state = edge_state_of(place.edge, training.client)
     with clock.step("train"):
         folder = state.begin(training.settings["accepted"])
@@ -53,8 +61,10 @@ def run_client(requests: Requests, place: Place, code: UserCode) -> None:
         model = code.model(place, training.inputs["model"])
         report = compress.run(compression, place, outcome, model)
     state.finish(report["update"]["digest"])
-    report["steps"] = clock.steps
-    report["seconds"] = round(clock.steps["compress"][1] - clock.steps["train"][0], 6)
+    if received is not None:
+        received.tell(report)
+    steps = report["steps"] = clock.steps
+    report["seconds"] = round(steps["compress"][1] - next(iter(steps.values()))[0], 6)
     compress.write_report(compression, place, report)
 
 
@@ -85,10 +95,37 @@ def run_server(
             with clock.step("evaluate"):
                 model = {"key": found.model.key, "digest": found.model.digest}
                 metrics = evaluate.run(requests["evaluate"], place, code, model)
+        found.states |= _broadcast(requests, place, found.model, clock)
         commit.commit_round(end, place, found, metrics, clock.steps)
     except JobError as error:
         _record(end, place, error, found)
         raise
+
+
+def run_part(request: Request, place: Place, failures: Mapping[str, Mapping[str, str]]) -> None:
+    """Run a task that shares the work of an aggregation. Raises JobError after writing down why."""
+    from components import combine, shard
+
+    run = {"combine": combine.run, "shard": shard.run}[request.step]
+    try:
+        run(request, place, failures)
+    except JobError as error:
+        end = replace(request, outputs={"attempt": request.settings["attempt"]})
+        _record(end, place, error, None)
+        raise
+
+
+def _broadcast(
+    requests: Requests, place: Place, model: Artifact, clock: Clock
+) -> dict[str, Artifact]:
+    """Make what goes down to the clients, where that is not the model itself; give the new states."""
+    if "broadcast" not in requests:
+        return {}
+    from components import broadcast
+
+    durable = commit.is_durable(requests["commit"])
+    with clock.step("broadcast"):
+        return broadcast.run(requests["broadcast"], place, model, is_durable=durable)
 
 
 def run_initial(requests: Requests, place: Place, code: UserCode) -> None:
@@ -98,7 +135,8 @@ def run_initial(requests: Requests, place: Place, code: UserCode) -> None:
     try:
         with clock.step("initialize"):
             model = initialize.run(requests["initialize"], place, code)
-        commit.commit_initial(end, place, model, clock.steps)
+        states = _broadcast(requests, place, model, clock)
+        commit.commit_initial(end, place, model, states, clock.steps)
     except JobError as error:
         _record(end, place, error, None)
         raise
@@ -118,11 +156,25 @@ def run_group(
     requests: Requests, place: Place, code: UserCode, failures: Mapping[str, Mapping[str, str]]
 ) -> None:
     """Run the steps of one group of a plan, whichever it is."""
-    if "train" in requests:
+    if "train" in requests and "masking" in requests["compress"].settings:
+        from components import secure_sequence
+
+        secure_sequence.run_masked(
+            requests["compress"], place, lambda: run_client(requests, place, code)
+        )
+    elif "train" in requests:
         run_client(requests, place, code)
     elif "initialize" in requests:
         run_initial(requests, place, code)
     elif "aggregate" in requests:
         run_server(requests, place, code, failures)
+    elif "combine" in requests or "shard" in requests:
+        (request,) = requests.values()
+        run_part(request, place, failures)
+    elif len(requests) == 1:
+        from components import secure_sequence
+
+        (request,) = requests.values()
+        secure_sequence.run_step(request, place, failures)
     else:
         raise UpdateError("UnknownGroup", f"no sequence for the steps {', '.join(requests)}")

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from components.outcome import Outcome
 from components.request import Place, Request
-from components.user_code import Outcome, UserCode
+from components.user_code import Given, UserCode
 
 
 def run(request: Request, place: Place, code: UserCode, state: Path) -> Outcome:
-    """Train one client and give its new full weights; nothing is checked or sent here.
+    """Train one client and give its new full weights; they are neither checked nor sent here.
 
     Raises UpdateError for whatever the user's code does wrong.
     """
-    return code.perform(request, place, state, request.inputs["model"])
+    if "drift" not in request.settings:
+        return code.perform(request, place, state, Given(request.inputs["model"]))
+    from components.drift import belongings_of  # most jobs need not wait for it
+
+    own = belongings_of(request, place, code)
+    outcome = code.perform(request, place, state, own.given)
+    own.check(outcome)
+    return replace(outcome, own=own)

@@ -1,28 +1,66 @@
 """The compressed update as a safetensors file: written on the edge, read block by block in the cloud.
 
-A tensor `w` of the model becomes the parts of its codec, named `w:<part>`; the header's metadata says which
-codec each tensor went through. Integer and boolean tensors, and float64 (where a model keeps it, it is
-for a reason), are sent as they are.
+The parts that the codec makes of each tensor's delta lie as `part_file` says; the header's metadata names
+the codec, the model's fingerprint and the round, so that no two rounds' updates are the same bytes. Deltas of
+integer and boolean tensors, and of float64 (where a model keeps it, it is for a reason), are sent as they are.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from fedloom.algorithms.compression.protocol import Codec
+from components.part_file import OF, PartFile, PartWriter, fingerprint, of_what
+from fedloom.algorithms.compression.protocol import ArrayParts, Codec
 from fedloom.algorithms.compression.registry import codec as make_codec
-from fedloom.algorithms.layout import Layout, TensorSpec, accumulator_dtype
-from fedloom.artifacts.arrays import ArrayFile, dump_arrays
+from fedloom.algorithms.layout import BLOCK_ELEMENTS, Layout, TensorSpec, accumulator_dtype, layout_of
+from fedloom.artifacts.arrays import ArrayFile
 from fedloom.errors import UpdateError
 
 Array = np.ndarray[Any, Any]
-METADATA_KEY = "fedloom.update"
 _PLAIN_PART = "values"  # of the codec `none`
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How tensors are encoded: `codec` with its `parameters`, then `lossless` (zstd or none), in a round."""
+
+    codec: str
+    parameters: Mapping[str, Any]
+    lossless: str = "none"
+    round: int = 1
+
+    def make(self) -> Codec:
+        """Make the codec."""
+        return make_codec(self.codec, self.parameters, self.round)
+
+    def metadata(self, model_layout: Layout) -> dict[str, str]:
+        """Say how a file is encoded, and of which model and round it is."""
+        return {
+            "codec": description_of(self.codec, self.parameters),
+            OF: f"{fingerprint(model_layout)}.{self.round}",
+        }
+
+
+def description_of(codec: str, parameters: Mapping[str, Any]) -> str:
+    """`topk fraction=0.01`: a codec and its parameters in one line."""
+    return " ".join([codec, *(f"{name}={parameters[name]}" for name in sorted(parameters))])
+
+
+class Memory(Protocol):
+    """What a client remembers of values that a codec lost."""
+
+    def outgoing(self, name: str, delta: Array) -> Array:
+        """Give what is to be encoded of a tensor in place of its delta."""
+        ...
+
+    def keep(self, name: str, outgoing: Array, decoded: Array) -> None:
+        """Remember what the codec made of it."""
+        ...
 
 
 def delta_of(new: Mapping[str, Array], old: Mapping[str, Array]) -> dict[str, Array]:
@@ -35,19 +73,36 @@ def delta_of(new: Mapping[str, Array], old: Mapping[str, Array]) -> dict[str, Ar
 
 
 def write_update(
-    deltas: Mapping[str, Array], codec: str, parameters: Mapping[str, Any], rng: np.random.Generator
+    deltas: Mapping[str, Array],
+    encoding: Encoding,
+    rng: np.random.Generator,
+    memory: Memory | None = None,
 ) -> bytes:
     """Encode every delta and give the bytes of the update file. Sorted by name: the same draws each time."""
-    chosen, plain = make_codec(codec, parameters), make_codec("none", {})
-    parts: dict[str, Array] = {}
-    codecs: dict[str, str] = {}
-    for name in sorted(deltas):
-        used = chosen if is_compressible(deltas[name].dtype) else plain
-        codecs[name] = used.name
-        for part, values in used.encode(deltas[name].reshape(-1), rng).items():
-            parts[f"{name}:{part}"] = values
-    description = {"codec": codec, "parameters": dict(parameters), "tensors": codecs}
-    return dump_arrays(parts, {METADATA_KEY: json.dumps(description, sort_keys=True)})
+    chosen, plain = encoding.make(), make_codec("none", {})
+    with PartWriter(encoding.lossless) as writer:
+        for name in sorted(deltas):
+            delta = deltas[name]
+            if not is_compressible(delta.dtype):
+                writer.add(plain.encode(delta, rng))
+            elif memory is None:
+                writer.add(chosen.encode(delta, rng))
+            else:
+                outgoing = memory.outgoing(name, delta)
+                parts = chosen.encode(outgoing, rng)
+                memory.keep(name, outgoing, decoded(chosen, parts, outgoing.shape))
+                writer.add(parts)
+        return writer.dump(encoding.metadata(layout_of(deltas)))
+
+
+def decoded(codec: Codec, parts: Mapping[str, Array], shape: tuple[int, ...]) -> Array:
+    """Decode a whole tensor that was just encoded; float32."""
+    values: Array = np.empty(shape, np.float32)
+    reader, flat = ArrayParts(parts), values.reshape(-1)
+    for start in range(0, flat.size, BLOCK_ELEMENTS):
+        stop = min(start + BLOCK_ELEMENTS, flat.size)
+        codec.decode(reader, shape, start, stop, flat[start:stop])
+    return values
 
 
 def is_compressible(delta_dtype: np.dtype[Any]) -> bool:
@@ -58,19 +113,26 @@ class UpdateFile:
     """A verified update file as an `UpdateSource`: elements of the decoded delta on demand.
 
     It owns `file`. Raises UpdateError("MalformedUpdate") when the file is not the update of a model
-    with this layout through this codec.
+    with this layout through this codec, in this round where one is given.
     """
 
-    def __init__(
-        self, file: ArrayFile, layout: Layout, codec: str, parameters: Mapping[str, Any]
+    def __init__(  # noqa: PLR0913 (the file, and what it must be)
+        self,
+        file: ArrayFile,
+        layout: Layout,
+        codec: str,
+        parameters: Mapping[str, Any],
+        round_number: int | None = None,
     ) -> None:
         self._file = file
-        self._parts = _Parts(self._file)
         self._layout = layout
-        self._codec = make_codec(codec, parameters)
+        self._codec = make_codec(codec, parameters, round_number or 1)
         self._plain = make_codec("none", {})
         try:
-            self._check(codec)
+            self._check_metadata(description_of(codec, parameters), round_number)
+            self._parts = PartFile(file, sorted(layout))
+            for name, spec in layout.items():
+                self._check_parts(name, spec)
         except BaseException:
             self.close()
             raise
@@ -80,19 +142,10 @@ class UpdateFile:
         spec = self._layout[name]
         codec = self._codec_of(spec)
         out = scratch[: stop - start]
-        if codec.name == "none":
-            return self._read_plain(name, start, out)
-        self._parts.name = name
-        codec.decode(self._parts, spec.size, start, stop, out)
-        return out
-
-    def _read_plain(self, name: str, start: int, out: Array) -> Array:
-        """What was sent as it is needs no decoding: in memory not even a copy."""
-        key = f"{name}:{_PLAIN_PART}"
-        whole = self._file.view(key)
-        if whole is not None:
-            return whole[start : start + out.size]
-        self._file.read_into(key, start, out)
+        parts = self._parts.parts_of(name)
+        if codec.name == "none":  # needs no decoding: in memory not even a copy
+            return parts.read_into(_PLAIN_PART, start, out)
+        codec.decode(parts, spec.shape, start, stop, out)
         return out
 
     def close(self) -> None:
@@ -112,42 +165,24 @@ class UpdateFile:
     def _codec_of(self, spec: TensorSpec) -> Codec:
         return self._codec if is_compressible(accumulator_dtype(spec.dtype)) else self._plain
 
-    def _check(self, codec: str) -> None:
-        try:
-            description = json.loads(self._file.metadata.get(METADATA_KEY, ""))
-            claimed = description["codec"]
-        except (ValueError, KeyError, TypeError):
-            raise UpdateError(
-                "MalformedUpdate", "the file does not say how it was encoded"
-            ) from None
-        if claimed != codec:
-            raise UpdateError("MalformedUpdate", f"codec: got {claimed!r}, expected {codec!r}")
-        found: dict[str, dict[str, TensorSpec]] = {name: {} for name in self._layout}
-        for key, info in self._file.tensors.items():
-            name, _, part = key.rpartition(":")
-            if name not in found:
-                raise UpdateError(
-                    "MalformedUpdate", f"tensor {key!r} belongs to no tensor of the model"
-                )
-            found[name][part] = TensorSpec(tuple(info.shape), info.dtype)
-        for name, spec in self._layout.items():
-            self._codec_of(spec).check(found[name], spec.size)
+    def _check_metadata(self, description: str, round_number: int | None) -> None:
+        metadata = self._file.metadata
+        got, expected = metadata.get("codec"), description
+        if got != expected:
+            raise UpdateError("MalformedUpdate", f"codec: got {got!r}, expected {expected!r}")
+        got, expected = of_what(metadata), fingerprint(self._layout)
+        if round_number is None:
+            got = got.partition(".")[0]
+        else:
+            expected = f"{expected}.{round_number}"
+        if got != expected:
+            message = f"model and round: got {got!r}, expected {expected!r}"
+            raise UpdateError("MalformedUpdate", message)
 
-
-class _Parts:
-    """The parts of the tensor `name`, read from the file on demand, each time into the same memory."""
-
-    def __init__(self, file: ArrayFile) -> None:
-        self._file = file
-        self._buffers: dict[tuple[str, np.dtype[Any]], Array] = {}
-        self.name = ""
-
-    def read(self, part: str, start: int, stop: int) -> Array:
-        key = f"{self.name}:{part}"
-        dtype = self._file.tensors[key].dtype
-        buffer = self._buffers.get((part, dtype))
-        if buffer is None or buffer.size < stop - start:
-            buffer = self._buffers[part, dtype] = np.empty(stop - start, dtype)
-        out = buffer[: stop - start]
-        self._file.read_into(key, start, out)
-        return out
+    def _check_parts(self, name: str, spec: TensorSpec) -> None:
+        got, codec = self._parts.layout_of(name), self._codec_of(spec)
+        codec.check(got, spec.shape)
+        dtype = accumulator_dtype(spec.dtype)
+        if codec.name == "none" and got[_PLAIN_PART].dtype != dtype:
+            message = f"tensor {name!r}: got values of {got[_PLAIN_PART].dtype}, expected {dtype}"
+            raise UpdateError("MalformedUpdate", message)

@@ -7,41 +7,47 @@ child process with the FEDLOOM_* variables.
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import shutil
 import tempfile
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from components import program
+from components.outcome import Arrays, Outcome, checked_outcome, read_outcome
 from components.request import Place, Request
 from components.trainers import Environment, Trainers
-from fedloom.artifacts.arrays import load_arrays
-from fedloom.errors import ArtifactError, FedloomError, UpdateError
+from fedloom.artifacts.arrays import dump_arrays, load_arrays
+from fedloom.errors import FedloomError, UpdateError
 from fedloom.training import script
 from fedloom.training.context import Evaluation
 from fedloom.training.environment import TaskEnvironment
 
-Arrays = dict[str, np.ndarray[Any, Any]]
-Model = Mapping[str, Any]  # `key` and `digest` of a global model in the store
+if TYPE_CHECKING:
+    from fedloom.algorithms.drift.correction import DriftCorrection
+    from fedloom.training.correction import WatchedCorrection
+
+# `key` and `digest` of a global model in the store, perhaps its `path` here.
+Model = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What the user's code gave back: `arrays` of initialize and train, counts of train and evaluate."""
+class Given:
+    """What the user's code starts from.
 
-    arrays: Arrays | None
-    num_examples: int = 0
-    num_steps: int | None = None
-    metrics: Mapping[str, float] | None = None
+    Attributes:
+        reference: `key` and `digest` of the global model.
+        arrays: the client's model, not to be changed, where that is not the very global one.
+        correction: of the gradients; None where the job corrects nothing.
+    """
+
+    reference: Model
+    arrays: Arrays | None = None
+    correction: DriftCorrection | None = None
 
 
 class UserCode:
@@ -50,12 +56,12 @@ class UserCode:
     def __init__(self) -> None:
         self._trainers = Trainers()
         self._environment = Environment()
-        self._models: dict[str, Arrays] = {}
+        self._loaded: dict[str, tuple[str, Arrays]] = {}
 
-    def perform(self, request: Request, place: Place, state: Path, model: Model | None) -> Outcome:
+    def perform(self, request: Request, place: Place, state: Path, given: Given | None) -> Outcome:
         """Do the request's task.
 
-        `state` is the client's state folder; `model` names the global model, None for initialize.
+        `state` is the client's state folder; `given` is None for initialize.
         Raises UpdateError("ScriptFailed" | "NoUpdate" | "MalformedUpdate") with what
         the code did wrong.
         """
@@ -64,40 +70,47 @@ class UserCode:
         found = class_script(tuple(command), place.base)
         environment = task_environment(request, place, state)
         if found is None:
-            return self._run_program(command, environment, request, place, model)
+            return self._run_program(command, environment, request, place, given)
         path, arguments = found
-        weights = {} if model is None else self.model(place, model)
+        weights = {} if given is None else self.weights(place, given)
+        correction = None if given is None else given.correction
         # A class is told its task by arguments; only a program reads the FEDLOOM_* variables.
         self._environment.become(
             {**settings["environment"], "TRAIN_DATASET_URL": environment.dataset}
         )
         try:
-            return self._call(environment, path, arguments, weights)
+            instance = self._made(environment, path, arguments)
+            return _called(instance, environment, weights, correction)
         except FedloomError:
             raise
         except (Exception, SystemExit) as error:
             raise UpdateError("ScriptFailed", _describe(error, path)) from error
 
-    def _call(
-        self, environment: TaskEnvironment, path: Path, arguments: tuple[str, ...], weights: Arrays
-    ) -> Outcome:
-        if environment.task == "initialize":
-            trainer = self._trainers.class_of(environment.client, path, arguments)
-            return Outcome(arrays=script.arrays_of(script.initialize(trainer, environment.seed)))
-        client = script.client_of(environment)
-        instance = self._trainers.instance_of(client, path, arguments)
-        model = {name: array.copy() for name, array in weights.items()}
-        given = script.call(instance, environment.task, model, script.round_of(environment))
-        if isinstance(given, Evaluation):
-            return checked_outcome(None, given.num_examples, None, given.metrics)
-        arrays = script.arrays_of(given.model)
-        return checked_outcome(arrays, given.num_examples, given.num_steps, given.metrics)
+    def weights(self, place: Place, given: Given) -> Arrays:
+        """Give the model that the client starts from. Not to be changed."""
+        return self.model(place, given.reference) if given.arrays is None else given.arrays
 
     def model(self, place: Place, model: Model) -> Arrays:
         """Load a global model, verified, once for all clients of this process. Not to be changed."""
-        if model["digest"] not in self._models:
-            self._models = {model["digest"]: load_arrays(fetch(place, model))[0]}
-        return self._models[model["digest"]]
+        return self.load(place, model, "model")
+
+    def holds(self, kind: str, digest: str) -> bool:
+        """Say whether this artifact is loaded."""
+        return self._loaded.get(kind, ("", {}))[0] == digest
+
+    def load(self, place: Place, artifact: Model, kind: str) -> Arrays:
+        """Load an artifact likewise; of each kind the last one is remembered."""
+        digest, arrays = self._loaded.get(kind, ("", {}))
+        if digest != artifact["digest"]:
+            arrays = load_arrays(fetch(place, artifact))[0]
+            self._loaded[kind] = (artifact["digest"], arrays)
+        return arrays
+
+    def _made(self, environment: TaskEnvironment, path: Path, arguments: tuple[str, ...]) -> Any:
+        """Give the client's instance of the class; the class itself for initialize."""
+        if environment.task == "initialize":
+            return self._trainers.class_of(environment.client, path, arguments)
+        return self._trainers.instance_of(script.client_of(environment), path, arguments)
 
     def _run_program(
         self,
@@ -105,23 +118,67 @@ class UserCode:
         environment: TaskEnvironment,
         request: Request,
         place: Place,
-        model: Model | None,
+        given: Given | None,
     ) -> Outcome:
-        variables = {**os.environ, **request.settings["environment"], **environment.variables()}
-        variables["PATH"] = program.search_path(variables)
-        log = place.logs / f"{request.client or 'server'}.log"
         for path in (environment.update, environment.result):
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.unlink(missing_ok=True)
-        if model is not None and environment.model is not None:
-            shutil.copyfile(fetch(place, model), environment.model)
+        if given is not None:
+            environment = _handed_over(given, environment, place)
+        variables = {**os.environ, **request.settings["environment"], **environment.variables()}
+        variables["PATH"] = program.search_path(variables)
+        log = place.logs / f"{request.client or 'server'}.log"
         program.run_program(command, variables, place.base, log)
         return read_outcome(environment.update, environment.result)
 
 
+def _called(
+    instance: Any,
+    environment: TaskEnvironment,
+    weights: Arrays,
+    correction: DriftCorrection | None,
+) -> Outcome:
+    """Do the environment's task with a class that is at hand."""
+    if environment.task == "initialize":
+        return Outcome(arrays=script.arrays_of(script.initialize(instance, environment.seed)))
+    watched = None if correction is None else _watched(correction)
+    model = {name: array.copy() for name, array in weights.items()}
+    done = script.call(instance, environment.task, model, script.round_of(environment, watched))
+    if isinstance(done, Evaluation):
+        return checked_outcome(None, done.num_examples, None, done.metrics)
+    arrays = script.arrays_of(done.model)
+    outcome = checked_outcome(arrays, done.num_examples, done.num_steps, done.metrics)
+    is_corrected = watched is not None and watched.was_used
+    return replace(outcome, is_corrected=True) if is_corrected else outcome
+
+
+def _watched(correction: DriftCorrection) -> WatchedCorrection:
+    from fedloom.training.correction import WatchedCorrection  # most jobs need not wait for it
+
+    return WatchedCorrection(correction)
+
+
+def _handed_over(given: Given, environment: TaskEnvironment, place: Place) -> TaskEnvironment:
+    """Lay the model, and the correction where there is one, where a program finds them."""
+    assert environment.model is not None
+    if given.arrays is None:
+        shutil.copyfile(fetch(place, given.reference), environment.model)
+    else:
+        environment.model.write_bytes(dump_arrays(given.arrays))
+    if given.correction is None:
+        return environment
+    from fedloom.training.correction import write_correction
+
+    path = environment.model.with_name("correction.safetensors")
+    write_correction(path, given.correction)
+    return replace(environment, correction=path)
+
+
 def fetch(place: Place, model: Model) -> Path:
-    """Give a local file with the verified model."""
+    """Give a local file with the verified model: the one that the client holds, where it holds one."""
+    if "path" in model:
+        return Path(model["path"])
     return place.store.materialize(model["key"], place.work / "models", digest=model["digest"])
 
 
@@ -177,64 +234,6 @@ def fresh_folder(parent: Path) -> Path:
     """Make an empty scratch folder that vanishes with the work folder."""
     parent.mkdir(parents=True, exist_ok=True)
     return Path(tempfile.mkdtemp(dir=parent))
-
-
-def checked_outcome(arrays: Arrays | None, examples: Any, steps: Any, metrics: Any) -> Outcome:
-    """Check the counts and metrics that user code gave. Raises UpdateError("BadResult")."""
-    if isinstance(examples, bool) or not isinstance(
-        examples, (int, float, np.integer, np.floating)
-    ):
-        raise _bad("num_examples", examples, "a positive integer")
-    if not math.isfinite(examples) or examples <= 0 or examples != int(examples):
-        raise _bad("num_examples", examples, "a positive integer")
-    if steps is not None and (
-        isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 0
-    ):
-        raise _bad("num_steps", steps, "an integer >= 0 or nothing")
-    if not isinstance(metrics, Mapping):
-        raise _bad("metrics", metrics, "an object of numbers by name")
-    numbers: dict[str, float] = {}
-    for name, value in metrics.items():
-        try:
-            numbers[str(name)] = float(value)
-        except (TypeError, ValueError):
-            raise _bad(f"metrics.{name}", value, "a number") from None
-    return Outcome(arrays, int(examples), None if steps is None else int(steps), numbers)
-
-
-def _bad(field: str, got: object, expected: str) -> UpdateError:
-    return UpdateError("BadResult", f"{field}: got {got!r}, expected {expected}")
-
-
-def read_outcome(update: Path | None, result_file: Path | None) -> Outcome:
-    """Read what a program left: its update (None for evaluate) and its result (None for initialize).
-
-    Raises UpdateError("NoUpdate" | "MalformedUpdate" | "BadResult").
-    """
-    arrays = None
-    if update is not None:
-        if not update.exists():
-            raise _nothing("FEDLOOM_UPDATE")
-        try:
-            arrays, _ = load_arrays(update)
-        except ArtifactError as error:
-            raise UpdateError("MalformedUpdate", f"FEDLOOM_UPDATE: {error.message}") from error
-    if result_file is None:
-        return Outcome(arrays)
-    try:
-        result = json.loads(result_file.read_bytes())
-    except FileNotFoundError:
-        raise _nothing("FEDLOOM_RESULT") from None
-    except ValueError as error:
-        raise UpdateError("BadResult", f"FEDLOOM_RESULT is not JSON: {error}") from error
-    if not isinstance(result, dict) or "num_examples" not in result:
-        raise _bad("FEDLOOM_RESULT", result, 'an object like {"num_examples": 120, "metrics": {}}')
-    steps, metrics = result.get("num_steps"), result.get("metrics", {})
-    return checked_outcome(arrays, result["num_examples"], steps, metrics)
-
-
-def _nothing(variable: str) -> UpdateError:
-    return UpdateError("NoUpdate", f"the program ended with exit code 0 but wrote no {variable}")
 
 
 def _describe(error: BaseException, path: Path) -> str:

@@ -10,12 +10,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from controller.budget import over_budget
 from controller.observed import Observed
-from fedloom.algorithms.sampling import choose_cohort, poisson_cohort
+from fedloom.algorithms.sampling import choose_cohort, derive_seed, poisson_cohort
 from fedloom.api.clients import clients_of
 from fedloom.api.job import FederatedLearningJob, JobSpec
 from fedloom.api.outcome import StopCondition
 from pipelines.engine import RunPhase
+from pipelines.privacy import noisy_rounds
 from pipelines.start import Start
 
 
@@ -52,12 +54,36 @@ def decide(job: FederatedLearningJob, observed: Observed, now: float) -> Decisio
     number = observed.next_round
     if observed.run is not None and observed.run.phase is RunPhase.RUNNING:
         return Decision("Running", "RoundRunning", f"round {number} is running")
-    if observed.failed_attempts > (job.spec.participation.retries if number > 0 else 0):
+    return _early_end(job.spec, observed) or _next_attempt(job, observed, now)
+
+
+def _early_end(spec: JobSpec, observed: Observed) -> Decision | None:
+    """End the job because its rounds fail, or because another one would cost too much privacy."""
+    number = observed.next_round
+    counted = observed.failed_attempts - observed.forgiven_attempts
+    if counted > (spec.participation.retries if number > 0 else 0):
         reason, message = observed.failure
         return Decision("Failed", reason, message)
+    over = over_budget(spec, max(0, number - 1))
+    if over and number <= 1:
+        return Decision("Failed", "PrivacyBudgetTooSmall", over)
+    if over:
+        return Decision("Succeeded", "PrivacyBudgetSpent", over)
+    return None
+
+
+def _next_attempt(job: FederatedLearningJob, observed: Observed, now: float) -> Decision:
+    """Start the next attempt, or say what it waits for."""
+    number = observed.next_round
     if job.spec.suspend:
         return Decision("Running", "Suspended", f"suspended before round {number}")
+    if now < observed.not_before:
+        reason, message = observed.failure
+        return Decision("Running", "BackingOff", f"round {number} waits after {reason}: {message}")
     start = start_of(job, observed, now)
+    missing = _missing_nodes(job, observed, start)
+    if missing:
+        return Decision("Running", "WaitingForNodes", f"round {number} waits: {missing}")
     return Decision("Running", "RoundStarted", f"round {number} starts", start)
 
 
@@ -66,7 +92,7 @@ def start_of(job: FederatedLearningJob, observed: Observed, now: float) -> Start
     number, attempt = observed.next_round, observed.failed_attempts + 1
     if number == 0 or observed.last is None:
         return Start(0, attempt, (), now)
-    cohort, reserves = _cohort(job, number, attempt)
+    cohort, reserves = _cohort(job, number, attempt, observed.unready)
     return Start(
         round=number,
         attempt=attempt,
@@ -76,24 +102,68 @@ def start_of(job: FederatedLearningJob, observed: Observed, now: float) -> Start
         model=observed.last["model"],
         states=observed.last["state"],
         accepted=observed.accepted,
+        first_model=observed.first_model,
+        changes=tuple(observed.changes),
+        given=observed.given,
     )
 
 
+def _missing_nodes(job: FederatedLearningJob, observed: Observed, start: Start) -> str:
+    """Say why too few clients have a node that works; empty where there are enough."""
+    if start.round == 0 or not observed.unready:
+        return ""
+    everybody, _ = _cohort(job, start.round, start.attempt, frozenset())
+    least = min(job.spec.participation.min_clients or 1, len(everybody))
+    if len(start.cohort) >= least:
+        return ""
+    names = sorted(observed.unready)
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    found = len(start.cohort)
+    return f"it needs {least} clients, {found} have a node that is ready; not ready: {shown}"
+
+
 def _cohort(
-    job: FederatedLearningJob, number: int, attempt: int
+    job: FederatedLearningJob, number: int, attempt: int, unready: frozenset[str]
 ) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Give the clients of an attempt, and those of them that stand by for others."""
-    names = [client.name for client in clients_of(job)]
-    participation = job.spec.participation
-    count = participation.clients_per_round or len(names)
+    """Give the clients of an attempt, and those of them that stand by for others.
+
+    Clients without a working node are not drawn. Under noise they are drawn and then left out: how
+    likely a client takes part must not depend on who else is there, or epsilon would be too small.
+    """
+    if noisy_rounds(job.spec) is None:
+        return _drawn(job, number, attempt, unready)
+    cohort, reserves = _drawn(job, number, attempt, frozenset())
+    return tuple(name for name in cohort if name not in unready), reserves - unready
+
+
+def _drawn(
+    job: FederatedLearningJob, number: int, attempt: int, left_out: frozenset[str]
+) -> tuple[tuple[str, ...], frozenset[str]]:
+    names = [client.name for client in clients_of(job) if client.name not in left_out]
+    if not names:
+        return (), frozenset()
+    participation, seed = job.spec.participation, _sampling_seed(job)
+    count = min(participation.clients_per_round or len(names), len(names))
     if participation.sampling == "poisson":
-        return poisson_cohort(names, count, participation.seed, number, attempt), frozenset()
-    drawn = (participation.seed, number, attempt)
+        return poisson_cohort(names, count, seed, number, attempt), frozenset()
+    drawn = (seed, number, attempt)
     cohort = choose_cohort(names, count, *drawn)
     if participation.over_selection == 1:
         return cohort, frozenset()
     more = choose_cohort(names, math.ceil(count * participation.over_selection), *drawn)
     return more, frozenset(more) - frozenset(cohort)
+
+
+def _sampling_seed(job: FederatedLearningJob) -> int:
+    """Give what cohorts are drawn from: the job's seed.
+
+    Under noise also its uid, which is random and in no file that a user writes: what epsilon counts
+    on is that nobody can work out from the job who took part.
+    """
+    seed = job.spec.participation.seed
+    if noisy_rounds(job.spec) is None:
+        return seed
+    return derive_seed("cohorts", seed, job.metadata.uid)
 
 
 def _end_of(spec: JobSpec, observed: Observed) -> Decision | None:

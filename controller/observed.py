@@ -8,6 +8,8 @@ from typing import Any
 
 from pipelines.engine import RunStatus
 
+_MOST_CHANGES = 32
+
 
 @dataclass(frozen=True)
 class Observed:
@@ -21,6 +23,14 @@ class Observed:
         run: the attempt at the next round that the engine knows, if any.
         failed_attempts: attempts at the next round that gave no model.
         failure: reason and message of the last of them.
+        first_model: the `model` of round 0's result; None before it.
+        changes: of the last rounds, newest first and without a gap, the change of the model that went
+            down to the clients, with its `round`.
+        given: client -> the round whose model it was given when a round last accepted its update.
+        forgiven_attempts: those of the failed attempts that do not count against the job's retries:
+            something outside was unavailable, or somebody asked for another try since.
+        not_before: when the next attempt may start at the earliest, in unix seconds.
+        unready: clients whose node cannot take work now.
     """
 
     last: Mapping[str, Any] | None = None
@@ -31,7 +41,34 @@ class Observed:
     run: RunStatus | None = None
     failed_attempts: int = 0
     failure: tuple[str, str] = ("", "")
+    first_model: Mapping[str, Any] | None = None
+    changes: Sequence[Mapping[str, Any]] = ()
+    given: Mapping[str, int] = field(default_factory=dict)
+    forgiven_attempts: int = 0
+    not_before: float = 0.0
+    unready: frozenset[str] = frozenset()
 
     @property
     def next_round(self) -> int:
         return 0 if self.last is None else int(self.last["round"]) + 1
+
+
+def changes_after(
+    result: Mapping[str, Any], before: Sequence[Mapping[str, Any]]
+) -> tuple[Mapping[str, Any], ...]:
+    """Give the changes that lead to the clients' model after a round, newest first, from those before it.
+
+    A round that sent the model as it is ends the chain. At most 32, and together less than the
+    model: who holds an older one fetches it whole.
+    """
+    state = result["state"]
+    if "model-delta" not in state:
+        return ()
+    kept: list[Mapping[str, Any]] = []
+    size_bytes = 0
+    for change in ({**state["model-delta"], "round": result["round"]}, *before)[:_MOST_CHANGES]:
+        size_bytes += change["size_bytes"]
+        if size_bytes >= state["broadcast"]["size_bytes"]:
+            break
+        kept.append(change)
+    return tuple(kept)

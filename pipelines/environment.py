@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from fedloom.api.clients import ClientSpec
-from fedloom.api.job import FederatedLearningJob
+from fedloom.api.declaration import camel_case
+from fedloom.api.job import FederatedLearningJob, JobSpec
 from fedloom.api.pod import PodTemplate
 
 
@@ -71,7 +73,19 @@ def public_parameters(job: FederatedLearningJob) -> Mapping[str, Any]:
         "clientsPerRound": spec.participation.clients_per_round,
         "minClients": spec.participation.min_clients,
         "seed": spec.participation.seed,
+        **_privacy_parameters(spec),
     }
+
+
+def _privacy_parameters(spec: JobSpec) -> dict[str, Any]:
+    """What a job with privacy was promised, under the names of its YAML; nothing for the others."""
+    if spec.privacy is None:
+        return {}
+    found = asdict(spec.privacy)
+    local = {f"local.{name}": value for name, value in (found.pop("local") or {}).items()}
+    named = {camel_case(name): value for name, value in (found | local).items()}
+    kept = {f"privacy.{k}": v for k, v in named.items() if v is not None and v is not False}
+    return kept | {"participation.sampling": spec.participation.sampling}
 
 
 def _parse(text: str) -> Any:

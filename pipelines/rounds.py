@@ -14,7 +14,9 @@ from fedloom.api.dataset import Dataset
 from fedloom.api.job import FederatedLearningJob
 from fedloom.api.model import Model
 from pipelines.client_tasks import ClientTasks
+from pipelines.downlink import Downlink
 from pipelines.plan import Plan, Task
+from pipelines.secure_tasks import SecureTasks, is_secure
 from pipelines.server_tasks import ServerTasks
 from pipelines.start import Start
 
@@ -31,6 +33,8 @@ class RoundPlanner:
         self._job = job
         self._clients = ClientTasks(job, datasets)
         self._server = ServerTasks(job, datasets, models)
+        self._secure = SecureTasks(job.spec) if is_secure(job.spec) else None
+        self._downlink = Downlink(job)
 
     def plan(self, start: Start) -> Plan:
         """Give the plan of one attempt of one round."""
@@ -47,14 +51,15 @@ class RoundPlanner:
         )
 
     def _initial(self, start: Start) -> list[Task]:
-        return [
-            self._server.initialize(),
-            self._server.commit(start, depends=("initialize",)),
-        ]
+        tasks = [self._server.initialize()]
+        tasks += self._downlink.broadcast(start, after=tasks[-1])
+        return [*tasks, self._server.commit(start, depends=(tasks[-1].name,))]
 
     def _round(self, start: Start) -> list[Task]:
         tasks = [task for name in start.cohort for task in self._clients.of(start, name)]
         sent = tuple(task.name for task in tasks if task.step == "compress")
         tasks += self._server.aggregate(start, sent)
         tasks += self._server.evaluate(start)
-        return [*tasks, self._server.commit(start, depends=(tasks[-1].name,))]
+        tasks += self._downlink.broadcast(start, after=tasks[-1])
+        tasks.append(self._server.commit(start, depends=(tasks[-1].name,)))
+        return tasks if self._secure is None else self._secure.around(start, tasks)

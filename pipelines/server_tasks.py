@@ -9,9 +9,12 @@ from fedloom.api.dataset import Dataset
 from fedloom.api.job import FederatedLearningJob
 from fedloom.api.model import Model
 from fedloom.artifacts import layout
+from pipelines.drift import variate_output, variate_settings
 from pipelines.placement import place_server
 from pipelines.plan import Task
+from pipelines.privacy import privacy_settings
 from pipelines.seeds import Seeds
+from pipelines.shared_aggregation import shared
 from pipelines.start import Start, reference
 from pipelines.user_settings import command_of, user_seeds, user_settings
 
@@ -39,8 +42,9 @@ class ServerTasks:
             **user_settings(self._job, template, "initialize"),
             **user_seeds(self._seeds, 0, "initialize"),
         }
-        if self._spec.pretrained_model is not None:
-            settings["pretrained"] = self._models[self._spec.pretrained_model.name].spec.url
+        pretrained = self._spec.pretrained_model
+        if pretrained is not None:
+            settings["pretrained"] = self._models[pretrained.name].spec.url
         return Task(
             name="initialize",
             step="initialize",
@@ -53,7 +57,8 @@ class ServerTasks:
             settings=settings,
             placement=self._placement,
             deadline_seconds=self._spec.participation.deadline_seconds,
-            template=template.raw,
+            command=() if pretrained is None else command_of("initialize"),
+            template=template.raw if pretrained is None else None,
         )
 
     def aggregate(self, start: Start, depends: tuple[str, ...]) -> list[Task]:
@@ -61,6 +66,7 @@ class ServerTasks:
         assert start.model is not None
         algorithm, uplink = self._spec.algorithm, self._spec.compression.uplink
         assert algorithm is not None
+        privacy = privacy_settings(self._spec, start.round)
         task = Task(
             name="aggregate",
             step="aggregate",
@@ -75,6 +81,8 @@ class ServerTasks:
             outputs={
                 "model": layout.model_key(start.round),
                 "server-optimizer": layout.state_key("server-optimizer", start.round),
+                **({"privacy": layout.state_key("privacy", start.round)} if privacy else {}),
+                **variate_output(self._spec, start.round),
             },
             settings={
                 "algorithm": algorithm.name,
@@ -83,6 +91,8 @@ class ServerTasks:
                 "codec": uplink.codec,
                 "codec_parameters": dict(uplink.parameters),
                 "min_clients": self._spec.participation.min_clients,
+                **({"privacy": privacy} if privacy else {}),
+                **variate_settings(self._spec),
                 "reports": {
                     name: layout.report_key(start.round, name, start.attempt)
                     for name in start.cohort
@@ -91,7 +101,7 @@ class ServerTasks:
             placement=self._placement,
             command=command_of("aggregate"),
         )
-        return [task]
+        return shared(task, self._spec.aggregation, start)
 
     def evaluate(self, start: Start) -> list[Task]:
         """Evaluate every `everyRounds`-th model, and always the last; else nothing."""

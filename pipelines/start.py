@@ -22,8 +22,10 @@ class Start:
             committed round.
         accepted: client -> digest of its last update that a round accepted.
         first_model: {`key`, `digest`, `size_bytes`} of round 0's model; None before it.
-        changes: of the last rounds, newest first, {`round`, `key`, `size_bytes`, `digest`} of the
-            change of the model that went down to the clients, `digest` that of the model it leads to.
+        changes: of the last rounds, newest first and without a gap, {`round`, `key`, `digest`,
+            `size_bytes`} of the change that led the clients' model from the round before to this one;
+            empty where the model was sent as it is.
+        given: client -> the round whose model it was given when it last took part with success.
     """
 
     round: int
@@ -35,6 +37,7 @@ class Start:
     accepted: Mapping[str, str] = field(default_factory=dict)
     first_model: Mapping[str, Any] | None = None
     changes: tuple[Mapping[str, Any], ...] = ()
+    given: Mapping[str, int] = field(default_factory=dict)
     reserves: frozenset[str] = frozenset()
 
 

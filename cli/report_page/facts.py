@@ -158,6 +158,7 @@ class Run:
         rounds: every committed round, ascending; `attempts`: those that failed.
         damage: what of the folder could not be read, in sentences.
         place: where its artifacts lie.
+        privacy: what the last round promised, in words; empty for a job without privacy.
     """
 
     job: Job
@@ -171,3 +172,4 @@ class Run:
     tracking: Tracking | None
     damage: tuple[str, ...]
     place: str
+    privacy: str = ""

@@ -60,7 +60,7 @@ def in_order(metrics: Iterable[str]) -> list[str]:
 def _standing(run: Run) -> str:
     style, phase = _PHASES.get(run.phase, ("", "Not finished"))
     done = f"{count_text(rounds_done(run))} of {plural(run.job.rounds, 'round')} done"
-    if run.reason == "StopConditionMet":
+    if run.reason in ("PrivacyBudgetSpent", "StopConditionMet"):
         more = run.message
     elif run.phase in _PHASES:
         more = ""
@@ -113,6 +113,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("Algorithm", text(job.algorithm)),
         ("Codec", f"up {text(job.uplink)}, down {text(job.downlink)}"),
         ("Clients", _clients(job)),
+        *([("Privacy", text(run.privacy))] if run.privacy else []),
         ("Job's uid", f"<code>{text(job.uid)}</code>"),
         ("Begun", moment_text(job.created)),
         ("Last round", _last_moment(run)),

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from cli.report_page.facts import FailedAttempt, Job, Round, Tracking
+from cli.report_page.promise import budget_of
 from cli.report_page.values import count, mapping, number, words
 from components.publication import Progress
 from controller.decide import Decision, decide
@@ -20,6 +21,7 @@ from fedloom.api.job import (
     JobSpec,
     Participation,
     StopCondition,
+    TrainingWorker,
 )
 from fedloom.api.metadata import ObjectMeta, Reference
 from fedloom.api.pod import PodTemplate
@@ -92,9 +94,16 @@ def artifacts_of(state: Path, record: Record) -> Store:
 
 
 def standing_of(
-    record: Record, job: Job, rounds: Sequence[Round], failures: Sequence[FailedAttempt]
+    record: Record,
+    job: Job,
+    rounds: Sequence[Round],
+    failures: Sequence[FailedAttempt],
+    privacy: Mapping[str, Any],
 ) -> Decision:
-    """Ask the controller how the job stands; `failures` are the attempts at the next round."""
+    """Ask the controller how the job stands.
+
+    `failures` are the attempts at the next round, `privacy` what the last result says of it.
+    """
     last = failures[-1] if failures else None
     observed = Observed(
         last={"round": rounds[-1].number} if rounds else None,
@@ -107,9 +116,14 @@ def standing_of(
     )
     spec = JobSpec(
         aggregation_worker=AggregationWorker(Reference(""), PodTemplate({})),
-        training_workers=(),
+        training_workers=(TrainingWorker(Reference(""), PodTemplate({})),) * max(job.clients, 1),
         rounds=job.rounds,
-        participation=Participation(retries=retries_of(record)),
+        participation=Participation(
+            clients_per_round=job.clients_per_round or None,
+            retries=retries_of(record),
+            sampling=words(mapping(record["spec"].get("participation")).get("sampling")) or "fixed",
+        ),
+        privacy=budget_of(record["spec"], privacy),
         stop_condition=_stop_condition(mapping(record["spec"].get("stop_condition"))),
         suspend=True,  # nothing is to be started, so no cohort need be drawn
     )

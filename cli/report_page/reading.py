@@ -24,6 +24,7 @@ from cli.report_page.origin import (
     standing_of,
     tracking_of,
 )
+from cli.report_page.promise import privacy_of
 from cli.report_page.values import count, mapping, number, parse, words
 from fedloom.artifacts import layout
 from fedloom.artifacts.array_header import LENGTH_BYTES, decode_header, header_length
@@ -71,7 +72,8 @@ def read_run(state: Path) -> Run:
     for document in documents:
         add_attempt(details, document)
     open_failures = [attempt for attempt in attempts if attempt.round == len(found.rounds)]
-    decision = standing_of(record, job, found.rounds, open_failures)
+    promised = mapping(found.last.get("privacy"))
+    decision = standing_of(record, job, found.rounds, open_failures, promised)
     return Run(
         job=job,
         phase=decision.phase,
@@ -84,6 +86,7 @@ def read_run(state: Path) -> Run:
         tracking=tracking_of(state, job.uid),
         damage=tuple(found.damage),
         place=store.uri,
+        privacy=privacy_of(found.last),
     )
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from controller.budget import budget_problems
 from fedloom.api.clients import clients_of
 from fedloom.api.dataset import Dataset
 from fedloom.api.job import FederatedLearningJob
@@ -20,11 +21,13 @@ def check_machine(
     models: Mapping[str, Model],
     base: Path,
 ) -> dict[str, float]:
-    """Check that data, models and commands are there; give each client's data size in bytes.
+    """Check that data, models and commands are there, and that a round fits into the privacy budget.
+
+    Gives each client's data size in bytes.
 
     Raises InvalidJobError with every problem.
     """
-    problems: list[Problem] = []
+    problems: list[Problem] = [*budget_problems(job.spec)]
     sizes: dict[str, float] = {}
     for client in clients_of(job):
         field = f"spec.trainingWorkers[{client.index}]"

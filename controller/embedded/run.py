@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from controller.budget import privacy_notice
 from controller.decide import Decision, decide
+from controller.description import describe
 from controller.embedded.events import finished_event, round_event
-from controller.embedded.observer import Observer
 from controller.embedded.preflight import check_machine
 from controller.embedded.scratch import clear_memory, memory_folder
 from controller.embedded.state import StateFolder
 from controller.embedded.stores import open_job_store, probe_store
-from controller.embedded.tracking import NoTracking, PublishedTracking, Tracking, describe
+from controller.embedded.tracking import NoTracking, PublishedTracking, Tracking
 from controller.observed import Observed
+from controller.observer import Observer
 from fedloom.api.dataset import Dataset
 from fedloom.api.documents import Documents
 from fedloom.api.job import FederatedLearningJob
@@ -119,6 +121,8 @@ class _Run:
         last = self._observer.last
         if last is not None:
             self._notice("Resumed", f"going on after round {last['round']} in {state.root}")
+        if promise := privacy_notice(self._job.spec):
+            self._notice("Privacy", promise)
         tracking = self._tracking(order, state, datasets)
         try:
             for result in self._observer.take_new():

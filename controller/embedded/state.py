@@ -28,6 +28,9 @@ _FIXED = (
     ("spec.compression", lambda spec: spec["compression"]),
     ("spec.participation.seed", lambda spec: spec["participation"]["seed"]),
     ("spec.participation.clientsPerRound", lambda spec: spec["participation"]["clients_per_round"]),
+    # What was spent is known by the number of rounds, so all of them are noised alike.
+    ("spec.privacy (maxEpsilon aside)", lambda spec: _noise_of(spec.get("privacy"))),
+    ("spec.participation.sampling", lambda spec: spec["participation"].get("sampling", "fixed")),
 )
 
 
@@ -172,6 +175,12 @@ def _check_owner(root: Path, record: Mapping[str, Any] | None, job: FederatedLea
                 "change it back or give another --state folder",
                 field,
             )
+
+
+def _noise_of(privacy: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if privacy is None:
+        return None
+    return {name: value for name, value in privacy.items() if name != "max_epsilon"}
 
 
 def _short(value: object) -> str:

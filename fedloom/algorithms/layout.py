@@ -7,6 +7,7 @@ the tensor's own dtype once, at the end (`optimizers.casting.to_dtype`).
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -49,6 +50,18 @@ Layout: TypeAlias = Mapping[str, TensorSpec]
 def layout_of(arrays: Mapping[str, Array]) -> Layout:
     """Give the layout of arrays in memory, sorted by name."""
     return {name: TensorSpec(arrays[name].shape, arrays[name].dtype) for name in sorted(arrays)}
+
+
+def names_like(names: Iterable[str], patterns: Iterable[str]) -> frozenset[str]:
+    """Give those of `names` that one of `patterns` describes as a whole.
+
+    In a pattern * stands for any text and ? for one character; all else, brackets too, for itself.
+    """
+    translated = [re.escape(each).replace(r"\*", ".*").replace(r"\?", ".") for each in patterns]
+    if not translated:
+        return frozenset()
+    found = re.compile("|".join(translated), re.DOTALL).fullmatch
+    return frozenset(name for name in names if found(name))
 
 
 def accumulator_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:

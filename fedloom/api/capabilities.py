@@ -79,7 +79,7 @@ _RANK = Parameter(
 )
 _CLIENT_MOMENTUM = Parameter(
     "How much of what was not sent before goes on in its direction.",
-    0.9,
+    0.5,
     Bounds(minimum=0, below=1),
 )
 _WARMUP_ROUNDS = Parameter(
@@ -136,7 +136,7 @@ UPLINK_CODECS: Catalogue = {
     **DOWNLINK_CODECS,
     "dgc": {
         "fraction": replace(_FRACTION, default=0.001),
-        "momentum": replace(_CLIENT_MOMENTUM),
+        "momentum": _CLIENT_MOMENTUM,
         "warmupRounds": _WARMUP_ROUNDS,
     },
 }

@@ -102,6 +102,12 @@ def _drift(spec: JobSpec, algorithm: str, rule: str) -> Iterator[Problem]:
     if codec == "dgc" or codec in capabilities.BIASED_CODECS:
         message = f"got {codec!r} with scaffold, whose control variates need an unbiased codec"
         yield Problem("spec.compression.uplink.codec", message)
+    if spec.aggregation.clip_norm is not None or spec.aggregation.clip_quantile is not None:
+        message = "got clipping with scaffold, whose control variates tell what is cut off"
+        yield Problem("spec.aggregation", message)
+    if spec.privacy is not None and spec.privacy.local is not None:
+        message = "got it with scaffold, whose control variates would go out without noise"
+        yield Problem("spec.privacy.local", message)
     if spec.aggregation.fan_in is not None or (spec.aggregation.shards or 1) > 1:
         message = "got a shared aggregation with scaffold, whose control variates are kept whole"
         yield Problem("spec.aggregation", message)
@@ -187,6 +193,18 @@ def _noise(spec: JobSpec, privacy: Privacy, algorithm: str, rule: str) -> Iterat
             "account of epsilon counts on"
         )
         yield Problem("spec.participation.overSelection", message)
+    if spec.participation.sampling == "poisson" and spec.participation.min_clients is not None:
+        message = (
+            "got it with poisson sampling and noise, expected none: a cohort that is drawn again "
+            "because it is small is no Poisson sample, which the account of epsilon counts on"
+        )
+        yield Problem("spec.participation.minClients", message)
+    if spec.participation.sampling == "poisson" and privacy.secure_aggregation:
+        message = (
+            "got 'poisson' with noise and secureAggregation, expected fixed: masks need three "
+            "clients, and a cohort that is drawn again because it is small is no Poisson sample"
+        )
+        yield Problem("spec.participation.sampling", message)
     if privacy.secure_aggregation and privacy.clip_quantile is not None:
         message = "got it beside secureAggregation: a server that sees no update counts no norms"
         yield Problem("spec.privacy.clipQuantile", message)
@@ -218,6 +236,16 @@ def _masks(spec: JobSpec, privacy: Privacy, algorithm: str, rule: str) -> Iterat
     if aggregation.fan_in is not None or (aggregation.shards or 1) > 1:
         message = "got a shared aggregation with secureAggregation, expected one aggregator"
         yield Problem("spec.aggregation", message)
+    participation = spec.participation
+    if participation.over_selection > 1:
+        message = (
+            "got it with secureAggregation, expected 1: a reserve that joins late shares no mask "
+            "with the others"
+        )
+        yield Problem("spec.participation.overSelection", message)
+    if participation.clients_per_round is not None and participation.clients_per_round < 3:
+        message = f"got {participation.clients_per_round} with secureAggregation, expected 3 or more"
+        yield Problem("spec.participation.clientsPerRound", message)
     if len(spec.training_workers) < 3:
         message = (
             f"got it with {len(spec.training_workers)} clients, expected 3 or more: the sum of two "

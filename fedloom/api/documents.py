@@ -37,6 +37,7 @@ class Documents:
         ignored: objects of other kinds, as `file Kind/name`.
         base_folder: the folder of the file that holds the (first) job; relative paths start there.
         sources: (kind, namespace, name) -> the file it stands in, as the user gave it.
+        originals: the same -> the object as it stands there.
     """
 
     jobs: tuple[FederatedLearningJob, ...] = ()
@@ -46,6 +47,7 @@ class Documents:
     ignored: tuple[str, ...] = ()
     base_folder: Path = Path()
     sources: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
+    originals: Mapping[tuple[str, str, str], Any] = field(default_factory=dict, repr=False)
 
     def where(self, noun: Named) -> str:
         """`job.yaml FederatedLearningJob/digits`, without the file where it is not known."""
@@ -106,24 +108,21 @@ class _Reading:
         self.problems: list[Problem] = []
         self.is_complete = True
         self._files: set[str] = set()
-        self._found: dict[tuple[str, str, str], tuple[Named, Path]] = {}
+        self._found: dict[tuple[str, str, str], tuple[Named, Path, Any]] = {}
         self._ignored: list[str] = []
 
     def documents(self) -> Documents:
-        found = [noun for noun, _ in self._found.values()]
-        folders = [
-            file.parent
-            for noun, file in self._found.values()
-            if isinstance(noun, FederatedLearningJob)
-        ]
+        found = [noun for noun, _, _ in self._found.values()]
+        jobs = [f for noun, f, _ in self._found.values() if type(noun) is FederatedLearningJob]
         return Documents(
             jobs=tuple(noun for noun in found if isinstance(noun, FederatedLearningJob)),
             datasets=tuple(noun for noun in found if isinstance(noun, Dataset)),
             models=tuple(noun for noun in found if isinstance(noun, Model)),
             secrets=tuple(noun for noun in found if isinstance(noun, Secret)),
             ignored=tuple(self._ignored),
-            base_folder=folders[0] if folders else Path(),
-            sources={key: str(file) for key, (_, file) in self._found.items()},
+            base_folder=jobs[0].parent if jobs else Path(),
+            sources={key: str(file) for key, (_, file, _) in self._found.items()},
+            originals={key: document for key, (_, _, document) in self._found.items()},
         )
 
     def files_of(self, path: Path) -> Iterator[Path]:
@@ -194,7 +193,7 @@ class _Reading:
                 )
             )
             return
-        self._found[key] = (noun, file)
+        self._found[key] = (noun, file, document)
 
     def _pass_over(self, file: Path, document: Mapping[Any, Any], name: str) -> None:
         kind = document.get("kind")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from io import FileIO
 from threading import Lock
@@ -53,10 +53,22 @@ class ArrayFile:
         array_file._begin(_Memory(data), place)
         return array_file
 
-    def _begin(self, file: FileIO | _Memory, place: str) -> None:
+    @classmethod
+    def from_ranges(
+        cls, read: Callable[[int, int], bytes], size_bytes: int, place: str
+    ) -> ArrayFile:
+        """The same over a file that is somewhere else, of which only what is asked for is fetched.
+
+        `read` gives a number of bytes from an offset, exactly, as `Store.read` does.
+        """
+        array_file = cls.__new__(cls)
+        array_file._begin(_Ranges(read, size_bytes), place)
+        return array_file
+
+    def _begin(self, file: FileIO | _Memory | _Ranges, place: str) -> None:
         self._file = file
         self._place = place
-        self._read = file.read_at if isinstance(file, _Memory) else partial(read_at, file.fileno())
+        self._read = partial(read_at, file.fileno()) if isinstance(file, FileIO) else file.read_at
         try:
             self.tensors, self.metadata = self._read_header()
         except BaseException:
@@ -124,7 +136,7 @@ class ArrayFile:
     def _read_header(self) -> tuple[Mapping[str, TensorInfo], Mapping[str, str]]:
         try:
             file = self._file
-            file_bytes = file.size if isinstance(file, _Memory) else os.fstat(file.fileno()).st_size
+            file_bytes = os.fstat(file.fileno()).st_size if isinstance(file, FileIO) else file.size
             first = bytearray(min(LENGTH_BYTES, file_bytes))
             self._read(0, memoryview(first), self._place)
             text = bytearray(header_length(bytes(first), file_bytes, self._place))
@@ -145,6 +157,21 @@ class _Memory:
         if offset + len(out) > self.size:
             refuse(place, f"got {self.size} bytes, expected {offset + len(out)} or more")
         out[:] = self.data[offset : offset + len(out)]
+
+    def close(self) -> None:
+        return
+
+
+class _Ranges:
+    """A file that is read over and over in pieces, wherever it is."""
+
+    def __init__(self, read: Callable[[int, int], bytes], size: int) -> None:
+        self._read = read
+        self.size = size
+
+    def read_at(self, offset: int, out: memoryview, place: str) -> None:
+        del place  # the reader's errors say where
+        out[:] = self._read(offset, len(out))
 
     def close(self) -> None:
         return

@@ -7,6 +7,8 @@
             model.safetensors          the global model after the round
             model-delta.safetensors    the same as a compressed change, for the downlink
             updates/<client>/<attempt>/update.safetensors, report.json
+            updates/_server/<attempt>/combine-1-0000-sum.safetensors and other parts of an aggregation
+            updates/_server/<attempt>/  what secure aggregation freezes: roster.json and the like
             result.json                the commit point: it exists = the round is done
         state/server-optimizer-0007.safetensors
 
@@ -61,6 +63,24 @@ def update_key(number: int, client: str, attempt: int) -> str:
 def report_key(number: int, client: str, attempt: int) -> str:
     """What a client says of its update in one attempt: examples, metrics, seconds, digest."""
     return f"{_client_folder(number, client, attempt)}/report.json"
+
+
+def message_key(number: int, client: str, attempt: int, name: str) -> str:
+    """What a client tells the others in one attempt of secure aggregation: `advert.json`."""
+    return f"{_client_folder(number, client, attempt)}/{_part(name)}"
+
+
+def view_key(number: int, attempt: int, name: str) -> str:
+    """What all clients of one attempt of secure aggregation must see alike: `roster.json`.
+
+    No client is called `_server`: names of objects in Kubernetes have no underscore.
+    """
+    return f"{_client_folder(number, '_server', attempt)}/{_part(name)}"
+
+
+def part_key(number: int, attempt: int, task: str, name: str) -> str:
+    """What a task that shares the work of an aggregation hands on: its `sum.safetensors`, say."""
+    return f"{_client_folder(number, '_server', attempt)}/{_part(f'{task}-{name}')}"
 
 
 def result_key(number: int) -> str:

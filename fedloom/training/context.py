@@ -43,7 +43,7 @@ class Round:
         total: rounds of the job.
         seed: an integer that differs per job, round and client and is the same on a retry.
         correction: the job's drift correction, (gradients, weights) -> corrected gradients; None
-            where its algorithm has none. Scripts call `correct` instead.
+            where it has none. Scripts call `correct` instead.
     """
 
     number: int
@@ -62,7 +62,9 @@ class Round:
         Call it once per optimisation step with the gradients by name and the weights of (at least)
         these names at which they were taken, and step along what comes back: the same names, shapes
         and dtypes. The arrays of `gradients` may have been changed in place, those of `model` never.
-        FedAvg and FedAvgM correct nothing: the gradients come back as they are.
+        FedProx, SCAFFOLD and an L2-SP anchor (`spec.transfer.anchor`) correct; there an update of a
+        script that never calls this is refused (CorrectionNotApplied), since it would be FedAvg's.
+        Everything else corrects nothing: the gradients come back as they are.
         """
         return gradients if self.correction is None else self.correction(gradients, model)
 
@@ -75,7 +77,8 @@ class Update:
         model: the new full weights, with the names, shapes and dtypes of the model it was given.
         num_examples: how many examples it trained on, > 0: its weight in the mean.
         metrics: name -> finite number, averaged over the clients as `train/<name>`.
-        num_steps: optimisation steps taken, where the algorithm or a reader wants to know.
+        num_steps: optimisation steps taken; scaffold and fednova divide by them and refuse an update
+            without, to all others they are good to know.
     """
 
     model: Arrays

@@ -34,6 +34,8 @@ class TaskEnvironment:
         hyperparameters: of the job, after the worker's own variables won.
         state: the client's folder that lives from round to round.
         dataset: path of the client's data; empty for initialize.
+        correction: the drift correction of train, a file as `correction.write_correction` makes it;
+            None where the job corrects nothing.
     """
 
     task: str
@@ -48,6 +50,7 @@ class TaskEnvironment:
     hyperparameters: Mapping[str, Any]
     state: Path
     dataset: str
+    correction: Path | None = None
 
     def variables(self) -> dict[str, str]:
         """Write the task as environment variables; absent paths give no variable."""
@@ -55,6 +58,7 @@ class TaskEnvironment:
             "FEDLOOM_MODEL": self.model,
             "FEDLOOM_UPDATE": self.update,
             "FEDLOOM_RESULT": self.result,
+            "FEDLOOM_CORRECTION": self.correction,
         }
         return {
             "FEDLOOM_TASK": self.task,
@@ -76,6 +80,7 @@ class TaskEnvironment:
         if task not in TASKS:
             raise _wrong("FEDLOOM_TASK", task, f"one of {', '.join(TASKS)}")
         needs_model, needs_update = task != "initialize", task != "evaluate"
+        correction = environ.get("FEDLOOM_CORRECTION", "") if task == "train" else ""
         return cls(
             task=task,
             round=_integer(environ, "FEDLOOM_ROUND"),
@@ -92,6 +97,7 @@ class TaskEnvironment:
             hyperparameters=_hyperparameters(environ.get("FEDLOOM_HYPERPARAMETERS", "{}")),
             state=Path(_required(environ, "FEDLOOM_STATE")),
             dataset=environ.get("TRAIN_DATASET_URL", ""),
+            correction=Path(correction) if correction else None,
         )
 
 

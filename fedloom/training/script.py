@@ -16,13 +16,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fedloom.errors import JobError, UpdateError
 from fedloom.training.context import Client, Evaluation, Round, Update
 from fedloom.training.environment import TaskEnvironment
+
+if TYPE_CHECKING:
+    from fedloom.training.context import Correction
+    from fedloom.training.correction import WatchedCorrection
 
 _receivers: list[Callable[[type[Any]], None]] = []
 
@@ -92,8 +96,8 @@ def client_of(environment: TaskEnvironment) -> Client:
     )
 
 
-def round_of(environment: TaskEnvironment) -> Round:
-    return Round(number=environment.round, total=environment.rounds, seed=environment.seed)
+def round_of(environment: TaskEnvironment, correction: Correction | None = None) -> Round:
+    return Round(environment.round, environment.rounds, environment.seed, correction)
 
 
 def initialize(trainer: type[Any], seed: int) -> dict[str, Any]:
@@ -132,7 +136,8 @@ def run_as_program(trainer: type[Any], environment: TaskEnvironment) -> None:
     assert environment.result is not None
     model, _ = load_arrays(environment.model)
     instance = trainer(client_of(environment))
-    outcome = call(instance, environment.task, model, round_of(environment))
+    correction = _correction_of(environment)
+    outcome = call(instance, environment.task, model, round_of(environment, correction))
     result: dict[str, Any] = {
         "num_examples": outcome.num_examples,
         "metrics": dict(outcome.metrics),
@@ -140,8 +145,18 @@ def run_as_program(trainer: type[Any], environment: TaskEnvironment) -> None:
     if isinstance(outcome, Update):
         assert environment.update is not None
         result["num_steps"] = outcome.num_steps
+        if correction is not None:
+            result["corrected"] = correction.was_used
         _write(environment.update, dump_arrays(arrays_of(outcome.model)))
     _write(environment.result, json.dumps(result, default=_plain).encode())
+
+
+def _correction_of(environment: TaskEnvironment) -> WatchedCorrection | None:
+    if environment.correction is None:
+        return None
+    from fedloom.training.correction import WatchedCorrection, read_correction
+
+    return WatchedCorrection(read_correction(environment.correction))
 
 
 def call(instance: Any, task: str, model: dict[str, Any], context: Round) -> Update | Evaluation:

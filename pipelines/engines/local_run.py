@@ -97,7 +97,9 @@ class LocalRun:
         if client is not None:
             self._states[client] = answer.state
             if not is_done:
-                self._failures[client] = {"reason": answer.reason, "message": answer.message}
+                # The first failure is the reason: a client that is out fails at what follows, too.
+                failure = {"reason": answer.reason, "message": answer.message}
+                self._failures.setdefault(client, failure)
                 if self._reserves:
                     self._due.append(self._reserves.pop(0))
         self._finish([group])

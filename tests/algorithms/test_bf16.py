@@ -47,9 +47,9 @@ class Noise:
 def roundtrip(values: np.ndarray, rng: np.random.Generator, dtype: type = np.float64) -> np.ndarray:
     made = BFloat16()
     parts = made.encode(values, rng)
-    made.check(layout_of(parts), values.size)
+    made.check(layout_of(parts), (values.size,))
     out = np.empty(values.size, dtype)
-    made.decode(ArrayParts(parts), values.size, 0, values.size, out)
+    made.decode(ArrayParts(parts), (values.size,), 0, values.size, out)
     return out
 
 
@@ -123,7 +123,7 @@ def test_every_pattern_of_bits_is_decoded_to_the_upper_half_of_a_float32():
     expected = (bits.astype(np.uint32) << 16).view(np.float32)
     narrow, wide = np.empty(65536, np.float32), np.empty(65536, np.float64)
     for out in (narrow, wide):
-        BFloat16().decode(ArrayParts({"bits": bits}), 65536, 0, 65536, out)
+        BFloat16().decode(ArrayParts({"bits": bits}), (65536,), 0, 65536, out)
     assert narrow.tobytes() == expected.tobytes()
     finite = np.isfinite(expected)
     assert np.array_equal(np.isfinite(wide), finite)

@@ -55,9 +55,9 @@ def roundtrip(
     """Give the decoded values and the scale of each, both in float64."""
     made = kind(block_size)
     parts = made.encode(values, rng)
-    made.check(layout_of(parts), values.size)
+    made.check(layout_of(parts), (values.size,))
     out = np.empty(values.size, np.float64)
-    made.decode(ArrayParts(parts), values.size, 0, values.size, out)
+    made.decode(ArrayParts(parts), (values.size,), 0, values.size, out)
     scales = np.repeat(parts["scales"].astype(np.float64), block_size)[: values.size]
     return out, scales
 
@@ -104,7 +104,7 @@ def test_float32_output_is_bounded_too_and_finite_at_the_largest_magnitude(kind)
     made = kind(4)
     out = np.empty(3, np.float32)
     parts = made.encode(values, np.random.default_rng(0))
-    made.decode(ArrayParts(parts), 3, 0, 3, out)
+    made.decode(ArrayParts(parts), (3,), 0, 3, out)
     assert np.isfinite(out).all()
     difference = np.abs(out.astype(np.float64) - values)
     assert np.all(difference <= float(parts["scales"][0]) * SLACK)
@@ -198,7 +198,7 @@ def test_a_scale_that_nobody_encodes_decodes_to_values_that_the_gate_refuses(kin
     lowest = {Int8: np.full(20, -128, np.int8), Int4: np.full(10, 0x88, np.uint8)}[kind]
     parts = {"codes": lowest, "scales": np.array([1, scale, 1], np.float32)}
     out = np.empty(20, np.float32)
-    kind(8).decode(ArrayParts(parts), 20, 0, 20, out)
+    kind(8).decode(ArrayParts(parts), (20,), 0, 20, out)
     assert np.flatnonzero(~np.isfinite(out)).tolist() == list(range(8, 16))
 
 

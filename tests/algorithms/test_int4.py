@@ -21,7 +21,7 @@ def signed(nibble: int) -> int:
 
 def decoded(made: Int4, parts: dict, size: int, start: int, stop: int) -> np.ndarray:
     out = np.empty(stop - start, np.float32)
-    made.decode(ArrayParts(parts), size, start, stop, out)
+    made.decode(ArrayParts(parts), (size,), start, stop, out)
     return out
 
 
@@ -81,5 +81,5 @@ def test_codes_for_another_number_of_bytes_are_refused(size):
             "scales": TensorSpec((blocks,), np.dtype(np.float32)),
         }
         with pytest.raises(UpdateError, match="part 'codes'") as caught:
-            made.check(parts, size)
+            made.check(parts, (size,))
         assert caught.value.reason == "MalformedUpdate"

@@ -360,6 +360,8 @@ def test_memory_is_flat_in_clients_and_parameters(rule, clients, size):
         ("trimmed-mean", {"trim": 1.5}),
         ("krum", {"byzantine": True}),
         ("krum", {"keep": 2}),
+        ("krum", {"serverLearningRate": 0.5}),
+        ("fedavg", {}),
         ("multi-krum", {"keep": -1}),
         ("geometric-median", {"iterations": 0}),
         ("geometric-median", {"smoothing": 0}),
@@ -371,8 +373,8 @@ def test_unknown_rules_and_parameters_out_of_range_are_refused(name, parameters)
 
 
 def test_the_registry_makes_what_the_job_asks_for():
-    assert aggregator("fedavgm", {"momentum": 0.5}) == Mean()
-    assert aggregator("trimmed-mean", {"trim": 3, "serverLearningRate": 0.5}) == TrimmedMean(3)
+    assert aggregator("mean", {}) == Mean()
+    assert aggregator("trimmed-mean", {"trim": 3}) == TrimmedMean(3)
     assert aggregator("krum", {"byzantine": 2}) == Krum(2, 1)
     assert aggregator("multi-krum", {"byzantine": 2}) == Krum(2, 0)
     assert aggregator("geometric-median", {"iterations": 5}) == GeometricMedian(5, 1e-6)

@@ -78,6 +78,19 @@ def test_what_goes_together_is_accepted(checked, spec):
             "divides by the learning rate",
         ),
         (
+            {"algorithm": {"name": "scaffold"}, "aggregation": {"clipNorm": 1.0}},
+            "spec.aggregation",
+            "clipping with scaffold",
+        ),
+        (
+            {
+                "algorithm": {"name": "scaffold"},
+                "privacy": {"local": {"mechanism": "laplace", "epsilon": 5.0}},
+            },
+            "spec.privacy.local",
+            "would go out without noise",
+        ),
+        (
             {
                 "algorithm": {"name": "scaffold"},
                 "hyperparameters": RATE,
@@ -126,6 +139,22 @@ def test_what_goes_together_is_accepted(checked, spec):
             "every client counts the same",
         ),
         (
+            {
+                "privacy": NOISE,
+                "participation": {"sampling": "poisson", "clientsPerRound": 2, "minClients": 1},
+            },
+            "spec.participation.minClients",
+            "is no Poisson sample",
+        ),
+        (
+            {
+                "privacy": {**MASKS, **NOISE},
+                "participation": {"sampling": "poisson", "clientsPerRound": 3},
+            },
+            "spec.participation.sampling",
+            "masks need three clients",
+        ),
+        (
             {"privacy": MASKS, "algorithm": {"name": "trimmed-mean"}},
             "spec.privacy.secureAggregation",
             "needs more than the sum",
@@ -139,6 +168,19 @@ def test_what_goes_together_is_accepted(checked, spec):
             {"privacy": {"secureAggregation": True}},
             "spec.privacy.clipNorm",
             "sums need a bound",
+        ),
+        (
+            {
+                "privacy": MASKS,
+                "participation": {"clientsPerRound": 3, "overSelection": 1.5},
+            },
+            "spec.participation.overSelection",
+            "shares no mask",
+        ),
+        (
+            {"privacy": MASKS, "participation": {"clientsPerRound": 2}},
+            "spec.participation.clientsPerRound",
+            "expected 3 or more",
         ),
         (
             {"participation": {"overSelection": 2.0}},

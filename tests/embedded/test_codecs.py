@@ -13,8 +13,9 @@ from fedloom.api.documents import read_documents
 from fedloom.api.validation import job_to_run
 
 CODECS = ("none", "bf16", "int8", "int4")
+"""Those whose bytes follow from the number of values alone; `test_error_feedback` has the others."""
 BYTES_PER_VALUE = {"none": 4.0, "bf16": 2.0, "int8": 1 + 4 / 256, "int4": 0.5 + 4 / 32}
-SHAPE, HEADER_BYTES = (300, 21), 1000
+SHAPE, HEADER_BYTES = (300, 21), 400
 
 
 @pytest.fixture
@@ -77,3 +78,15 @@ def test_a_codec_s_parameter_changes_what_is_sent(wide_bench, codec):
         wide_bench.run(wide_bench.folder / str(block_size))
         sent.append(wide_bench.rounds()[0]["traffic"]["uplink_bytes"])
     assert sent[0] > sent[1] + 3 * 4 * (np.prod(SHAPE) // 16 - np.prod(SHAPE) // 256) * 0.9
+
+
+@pytest.mark.parametrize("codec", ["none", "int8"])
+def test_zstd_takes_bytes_off_and_changes_no_bits(wide_bench, codec):
+    sent, digests = [], []
+    for lossless in ("none", "zstd"):
+        wide_bench.spec["compression"] = {"uplink": {"codec": codec, "lossless": lossless}}
+        wide_bench.run(wide_bench.folder / lossless)
+        sent.append(wide_bench.rounds()[0]["traffic"]["uplink_bytes"])
+        digests.append(wide_bench.finished["model"]["digest"])
+    assert digests[0] == digests[1]
+    assert sent[1] < 0.9 * sent[0]

@@ -80,3 +80,103 @@ def test_a_nan_that_leaves_too_few_fails_the_job_and_names_the_client(bench):
     decision = bench.run()
     assert (decision.phase, decision.reason) == ("Failed", "TooFewClients")
     assert "b: NotFinite" in decision.message
+
+
+@pytest.mark.parametrize("name", ["fedadam", "fedavgm"])
+def test_every_server_optimizer_goes_with_every_rule(bench, tmp_path, name):
+    use(bench, name)
+    digests = set()
+    for rule, parameters in {"mean": {}, **RULES}.items():
+        bench.spec |= {"rounds": 1, "aggregation": {"rule": rule, **parameters}}
+        assert bench.run(tmp_path / rule).phase == "Succeeded"
+        digests.add(bench.finished["model"]["digest"])
+    assert len(digests) > 3
+
+
+def test_clipping_holds_a_client_that_goes_far(bench, tmp_path):
+    bench.spec["participation"]["minClients"] = 3
+    bench.spec["rounds"] = 8
+    bench.break_client("c", "model['w'] -= 500\nreturn fedloom.Update(model, num_examples=3)")
+    errors = {}
+    for name, aggregation in {
+        "mean": {},
+        "median": {"clipQuantile": 0.5},
+        "fixed": {"clipNorm": 2.0},
+        "both": {"clipQuantile": 0.5, "rule": "median"},
+    }.items():
+        bench.spec["aggregation"] = aggregation
+        assert bench.run(tmp_path / name).phase == "Succeeded"
+        errors[name] = bench.rounds()[-1]["metrics"]["error"]
+    assert errors["mean"] > 100
+    assert max(errors["median"], errors["fixed"], errors["both"]) < 20
+
+
+def test_weights_are_those_of_the_job(bench, tmp_path, read_model):
+    """The batch counter of this script moves by 3, 2 and 1 examples: its mean tells the weights."""
+    bench.spec["rounds"] = 1
+    script = bench.files["train.py"]
+    bench.files["train.py"] = script.replace(
+        'num_examples=len(self.numbers), metrics={"loss"',
+        "num_examples=len(self.numbers), num_steps=10 if self.client.name == 'c' else 1, "
+        'metrics={"loss"',
+    ).replace('model["steps"] + len(self.numbers)', 'model["steps"] + 36 * len(self.numbers)')
+    for weights, expected in {"examples": 84, "uniform": 72, "steps": 45}.items():
+        bench.spec["aggregation"] = {"weights": weights}
+        assert bench.run(tmp_path / weights).phase == "Succeeded"
+        assert read_model(bench.finished)["steps"] == expected
+
+
+def test_fednova_divides_by_the_steps(bench, read_model):
+    bench.spec |= {"rounds": 1, "algorithm": {"name": "fednova"}}
+    steps = "num_steps={'a': 2, 'b': 4, 'c': 1}[self.client.name], metrics={\"loss\""
+    script = bench.files["train.py"].replace('metrics={"loss"', steps)
+    bench.files["train.py"] = script.replace(
+        'model["steps"] + len(self.numbers)', 'model["steps"] + 360 * len(self.numbers)'
+    )
+    assert bench.run().phase == "Succeeded"
+    p, tau, delta = np.array([3, 2, 1]) / 6, np.array([2, 4, 1]), 360 * np.array([3, 2, 1])
+    expected = (p * tau).sum() * (p * delta / tau).sum()
+    assert read_model(bench.finished)["steps"] == round(expected)
+
+
+@pytest.mark.parametrize(
+    "spec", [{"aggregation": {"weights": "steps"}}, {"algorithm": {"name": "fednova"}}], ids=str
+)
+def test_a_client_that_does_not_count_its_steps_is_dropped_where_they_count(bench, spec):
+    bench.spec |= {"rounds": 1, **spec}
+    bench.files["train.py"] = bench.files["train.py"].replace(
+        'metrics={"loss"', "num_steps=None if self.client.name == 'b' else 5, metrics={\"loss\""
+    )
+    assert bench.run().phase == "Succeeded"
+    client = bench.rounds()[0]["clients"]["b"]
+    assert (client["state"], client["reason"]) == ("Failed", "NoSteps")
+    assert "num_steps: got None, expected the number" in client["message"]
+
+
+def test_excluded_tensors_stay_as_they_are_and_take_no_state(bench, read_model):
+    from fedloom.artifacts.arrays import load_arrays
+
+    bench.spec |= {"algorithm": {"name": "fedadam"}, "aggregation": {"exclude": ["bn.*"]}}
+    script = bench.files["train.py"].replace(
+        '"steps": np.array(0', '"bn.mean": np.arange(3.0), "steps": np.array(0'
+    )
+    bench.files["train.py"] = script.replace(
+        "return fedloom.Update(",
+        "model['bn.mean'] = model['bn.mean'] + 1\n        return fedloom.Update(",
+    )
+    assert bench.run().phase == "Succeeded"
+    model = read_model(bench.finished)
+    assert model["bn.mean"].tolist() == [0, 1, 2]
+    assert model["steps"] > 0
+    store = next((bench.state / "artifacts/default").iterdir())
+    state, _ = load_arrays(store / "state/server-optimizer-0003.safetensors")
+    assert {name.partition("/")[2] for name in state} == {"w"}
+
+
+@pytest.mark.parametrize(
+    ("patterns", "reason"), [(["bn.*"], "NothingExcluded"), (["w", "s*"], "NothingShared")]
+)
+def test_patterns_that_fit_no_model_fail_the_first_round(bench, patterns, reason):
+    bench.spec["aggregation"] = {"exclude": patterns}
+    decision = bench.run()
+    assert (decision.phase, decision.reason) == ("Failed", reason), decision.message

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 import fedloom
+from fedloom.algorithms.drift.anchors import combined_pull
+from fedloom.algorithms.drift.correction import DriftCorrection
 from fedloom.errors import UpdateError
+from fedloom.training.correction import WatchedCorrection
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
@@ -100,6 +103,26 @@ def test_a_corrected_step_is_a_step_along_the_corrected_gradient(net):
         optimizer.step()
         for name, _ in net.named_parameters():
             np.testing.assert_allclose(weights_of(net)[name], expected[name], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_job_s_own_correction_gives_the_bits_that_it_gives_in_numpy(dtype):
+    torch.manual_seed(0)
+    net = network().to(dtype)
+    model, rng = weights_of(net), np.random.default_rng(4)
+    floats = {name: array for name, array in model.items() if array.dtype.kind == "f"}
+    offset = {name: rng.normal(size=w.shape).astype(w.dtype) for name, w in floats.items()}
+    strength, anchor = combined_pull([(0.25, {n: w + 1 for n, w in model.items()}), (0.5, model)])
+    correction = DriftCorrection(strength, anchor, offset, untouched=frozenset({"norm.weight"}))
+    context = fedloom.Round(1, 2, 3, WatchedCorrection(correction))
+    x, y = torch.from_numpy(rng.normal(size=(8, 1, 4, 4))).to(dtype), torch.arange(8) % 2
+    torch.nn.functional.cross_entropy(net(x), y).backward()
+    gradients = {name: p.grad.numpy().copy() for name, p in net.named_parameters()}
+    expected = correction(gradients, model)
+    corrected(torch.optim.SGD(net.parameters(), lr=0.0), net, context).step()
+    for name, parameter in net.named_parameters():
+        np.testing.assert_array_equal(parameter.grad.numpy(), expected[name])
+    assert context.correction.was_used
 
 
 def test_a_correction_in_place_gives_the_same_step(net):

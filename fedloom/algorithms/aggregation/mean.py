@@ -3,10 +3,8 @@
 McMahan, Moore, Ramage, Hampson, Aguera y Arcas: "Communication-Efficient Learning of Deep Networks
 from Decentralized Data", AISTATS 2017, arXiv 1602.05629, algorithm 1.
 
-Each input byte is read once and the accumulator stays in the cache, which is what makes this about
-as fast as `numpy.sum` over the same bytes. Multiplications and additions are separate numpy calls
-on purpose: no BLAS and no fused operation, so every element gets the same IEEE 754 operations at
-whatever position and on whatever machine.
+Each input byte is read once and the sums stay in the cache, which is what makes this about as fast
+as `numpy.sum` over the same bytes; see `pairwise` for the order of the sums.
 """
 
 from __future__ import annotations
@@ -14,62 +12,96 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from fedloom.algorithms.aggregation.pairwise import pairwise_sums
 from fedloom.algorithms.aggregation.source import Block, UpdateSource
-from fedloom.algorithms.layout import BLOCK_ELEMENTS, Array, Layout, accumulator_dtype
+from fedloom.algorithms.layout import Array, Layout
 from fedloom.errors import JobError
+
+HEADROOM = 2.0**-32
+"""By which weights are scaled, without a rounding, before anything is multiplied: up to 4e9 examples
+in all then no sum is larger than the largest value in it, and the fewer they are, the smaller it is."""
+
+SUMMED = 1 / HEADROOM
+"""The weight of a source that is no update but what `group_sums` made of several."""
+
+_LEAST_TOTAL = 2.0**-64  # far above where scaled weights would leave float32's normal numbers
+
+
+@dataclass(frozen=True)
+class Mean:
+    """`sum of weights[k] * x[k]` over the sum of the weights. One client is its own mean.
+
+    For each element, in the accumulator dtype: every value times its weight (by `HEADROOM`, in
+    float64, then rounded once), the products added in pairs by position, the sum times one over the
+    total (rounded once).
+    Clients in the order of their names give the same bits whoever arrived first.
+
+    Memory: 1 + log2(clients) blocks, and what each source needs. Weights of another number than the
+    sources, negative, NaN or infinite ones are refused as `InvalidWeights`, and so is a total that is
+    beyond float64 or above 0 and below 2**-64; weights that are all 0 as `ZeroWeight`.
+
+    Args:
+        positions: of the sources in the cohort, ascending; None where nobody is absent.
+        divisor: what to divide by, above 0, instead of the sum of the weights.
+    """
+
+    shows_bad_values: ClassVar[bool] = True
+    least_updates: ClassVar[int] = 1
+    positions: tuple[int, ...] | None = None
+    divisor: float | None = None
+
+    def aggregate(
+        self, sources: Sequence[UpdateSource], weights: Array, layout: Layout
+    ) -> Iterator[Block]:
+        """Stream the weighted mean; see `protocol.Aggregator.aggregate`."""
+        values = checked_weights(weights, len(sources))
+        total = total_weight(values) if self.divisor is None else self.divisor
+        positions = range(len(sources)) if self.positions is None else self.positions
+        if len(sources) == 1 and values[0] == total:
+            return pairwise_sums(sources, np.ones(1), positions, layout)
+        factor = 1 / (total * HEADROOM)
+        return pairwise_sums(sources, values * HEADROOM, positions, layout, factor)
+
+
+def group_sums(
+    sources: Sequence[UpdateSource], weights: Array, positions: Sequence[int], layout: Layout
+) -> Iterator[Block]:
+    """Stream the weighted sum of a group of a cohort: a part of its mean that is made elsewhere.
+
+    Groups are of 2^n neighbours, aligned: positions 0 to 63, 64 to 127 and so on. Their sums take
+    part in sums of groups of groups, and at last in a `Mean` with a divisor, at the groups' own
+    positions and with the weight `SUMMED`; then the bits are those of the flat mean. What is made
+    of one update alone is that update, and keeps its weight. Weights that are all 0 are fine.
+
+    Args:
+        sources, weights: at least one; see `Mean.aggregate`.
+        positions: of the sources in the cohort (or in the group), ascending.
+        layout: of the model.
+    """
+    scales = np.ones(1) if len(sources) == 1 else checked_weights(weights, len(sources)) * HEADROOM
+    return pairwise_sums(sources, scales, positions, layout)
 
 
 def weighted_mean(
     sources: Sequence[UpdateSource], weights: Array, layout: Layout
 ) -> Iterator[Block]:
-    """Stream the weighted mean of the updates, block by block.
-
-    For each element: `acc = w[0] * x[0]; acc += w[1] * x[1]; ...` in the order given, in the
-    accumulator dtype, with `w[k] = weights[k] / sum(weights)` computed in float64 (the sum exactly
-    rounded) and rounded once. Floating-point sums depend on their order: **sort the clients by
-    name** before calling, and the result does not depend on who arrived first.
-
-    Args:
-        sources: one per client, whose updates have passed the checks of `layout`.
-        weights: shape (clients,), float64, finite, >= 0, not all zero.
-        layout: of the model; tensors are yielded in sorted order of names.
-
-    Returns:
-        Blocks of at most `BLOCK_ELEMENTS` elements in the accumulator dtype, each tensor from
-        start to end; an empty tensor gives one empty block. A block's values are valid until the
-        next one is asked for. A value that is not finite in any update is not finite in the mean,
-        without a warning: refuse it there or before. Memory: two blocks, and what each source
-        needs.
-
-    Raises:
-        JobError: `NoUpdates` for no source at all, `InvalidWeights` for weights of another number,
-            negative, NaN or infinite ones, `ZeroWeight` where they sum to zero. At the call, not
-            at the first block.
-    """
-    fractions = normalized_weights(weights, len(sources))
-    return _stream(sources, fractions, layout)
-
-
-@dataclass(frozen=True)
-class Mean:
-    """`weighted_mean` as an `Aggregator`. Weights are used; one client is its own mean."""
-
-    shows_bad_values: ClassVar[bool] = True
-    least_updates: ClassVar[int] = 1
-
-    def aggregate(
-        self, sources: Sequence[UpdateSource], weights: Array, layout: Layout
-    ) -> Iterator[Block]:
-        """Stream the weighted mean; see `weighted_mean`."""
-        return weighted_mean(sources, weights, layout)
+    """Stream the weighted mean of updates of which none is absent; see `Mean`."""
+    return Mean().aggregate(sources, weights, layout)
 
 
 def normalized_weights(weights: Array, clients: int) -> Array:
-    """Divide weights by their total, shape (clients,), float64; checked as `weighted_mean` says."""
+    """Divide weights by their total, shape (clients,), float64; checked as `Mean` says."""
+    values = checked_weights(weights, clients)
+    fractions: Array = values / total_weight(values)
+    return fractions
+
+
+def checked_weights(weights: Array, clients: int) -> Array:
+    """Give weights as float64, shape (clients,), each finite and >= 0, or refuse them."""
     if clients == 0:
         raise JobError("NoUpdates", "got no updates to average, expected at least one")
     values = np.asarray(weights, dtype=np.float64)
@@ -83,6 +115,11 @@ def normalized_weights(weights: Array, clients: int) -> Array:
             "InvalidWeights",
             f"client {wrong[0]}: got weight {values[wrong[0]]}, expected a finite number >= 0",
         )
+    return values
+
+
+def total_weight(values: Array) -> float:
+    """Add up weights with one rounding, so that their order does not count; refuse as `Mean` says."""
     try:
         total = math.fsum(values)
     except OverflowError as error:
@@ -90,38 +127,9 @@ def normalized_weights(weights: Array, clients: int) -> Array:
             "InvalidWeights", "the weights' sum is beyond float64, expected a finite sum"
         ) from error
     if total == 0:
-        raise JobError("ZeroWeight", f"all {clients} weights are 0, expected at least one above")
-    fractions: Array = values / total
-    return fractions
-
-
-def _stream(sources: Sequence[UpdateSource], fractions: Array, layout: Layout) -> Iterator[Block]:
-    largest = max((spec.size for spec in layout.values()), default=0)
-    shape = (2, min(largest, BLOCK_ELEMENTS))
-    # Made once: fresh pages for every tensor cost more than the sums of a small one.
-    memory = {dtype: (np.empty(shape, dtype), fractions.astype(dtype)) for dtype in _dtypes(layout)}
-    for name in sorted(layout):
-        (total, scratch), scales = memory[accumulator_dtype(layout[name].dtype)]
-        size = layout[name].size
-        if size == 0:
-            yield Block(name, 0, total[:0])
-        for start in range(0, size, BLOCK_ELEMENTS):
-            length = min(size - start, BLOCK_ELEMENTS)
-            block = Block(name, start, total[:length])
-            _fold(sources, scales, block, scratch[:length])
-            yield block
-
-
-def _dtypes(layout: Layout) -> set[np.dtype[Any]]:
-    return {accumulator_dtype(spec.dtype) for spec in layout.values()}
-
-
-def _fold(sources: Sequence[UpdateSource], scales: Array, block: Block, scratch: Array) -> None:
-    """Fill the block's values with the sum over the sources; NaN and overflow go through."""
-    name, start, total = block.name, block.start, block.values
-    stop = start + total.size
-    with np.errstate(over="ignore", invalid="ignore"):
-        np.multiply(sources[0].read(name, start, stop, total), scales[0], out=total)
-        for source, scale in zip(sources[1:], scales[1:], strict=True):
-            np.multiply(source.read(name, start, stop, scratch), scale, out=scratch)
-            np.add(total, scratch, out=total)
+        raise JobError(
+            "ZeroWeight", f"all {len(values)} weights are 0, expected at least one above"
+        )
+    if total < _LEAST_TOTAL:
+        raise JobError("InvalidWeights", f"got weights of sum {total}, expected 2**-64 or more")
+    return total

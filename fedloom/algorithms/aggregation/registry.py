@@ -1,4 +1,4 @@
-"""Which aggregation rule an algorithm of the job uses: one explicit table."""
+"""From the name of an aggregation rule in the job to the rule: one explicit table."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from fedloom.errors import JobError
 
 Parameters = Mapping[str, object]
 
-ROBUST_RULES: Mapping[str, tuple[str, ...]] = {
+RULE_PARAMETERS: Mapping[str, tuple[str, ...]] = {
     "geometric-median": ("iterations", "smoothing"),
     "krum": ("byzantine",),
+    "mean": (),
     "median": (),
     "multi-krum": ("byzantine", "keep"),
     "trimmed-mean": ("trim",),
 }
-"""Algorithms that are a rule and nothing else -> the parameters of the rule."""
+"""Rule -> the names of its parameters."""
 
 
 def _mean(parameters: Parameters) -> Aggregator:
-    del parameters  # they are the server optimizer's
+    del parameters
     return Mean()
 
 
@@ -62,38 +63,28 @@ def _count(parameters: Parameters, name: str, default: int) -> int:
 
 
 AGGREGATORS: Mapping[str, Callable[[Parameters], Aggregator]] = {
-    "fedadagrad": _mean,
-    "fedadam": _mean,
-    "fedavg": _mean,
-    "fedavgm": _mean,
-    "fedyogi": _mean,
     "geometric-median": _geometric_median,
     "krum": _krum,
+    "mean": _mean,
     "median": _median,
     "multi-krum": _multi_krum,
     "trimmed-mean": _trimmed_mean,
 }
 
 
-def aggregator(algorithm_name: str, parameters: Parameters) -> Aggregator:
-    """Make the aggregation rule of an algorithm.
+def aggregator(rule: str, parameters: Parameters) -> Aggregator:
+    """Make an aggregation rule.
 
     Args:
-        algorithm_name: as in `spec.algorithm.name`.
-        parameters: as in `spec.algorithm.parameters`; what is absent takes its default (trim 1,
-            byzantine 1, keep 0: all but the byzantine ones, iterations 100, smoothing 1e-6). Those
-            of the server optimizer may stand among them, `optimizers.registry` reads them.
+        rule: as in `spec.aggregation.rule`.
+        parameters: its own; what is absent takes its default (trim 1, byzantine 1, keep 0: all but
+            the byzantine ones, iterations 100, smoothing 1e-6).
 
     Raises:
-        JobError: `UnknownAlgorithm`, or `InvalidParameter` for one that is out of range or that a
-            robust rule does not have.
+        JobError: `UnknownRule`, or `InvalidParameter` for one that the rule does not have or that
+            is out of range.
     """
-    if algorithm_name not in AGGREGATORS:
-        raise JobError(
-            "UnknownAlgorithm",
-            f"got algorithm {algorithm_name!r}, expected one of {sorted(AGGREGATORS)}",
-        )
-    if algorithm_name in ROBUST_RULES:
-        known = ["serverLearningRate", *ROBUST_RULES[algorithm_name]]
-        params.check_names(f"algorithm {algorithm_name!r}", parameters, known)
-    return AGGREGATORS[algorithm_name](parameters)
+    if rule not in AGGREGATORS:
+        raise JobError("UnknownRule", f"got rule {rule!r}, expected one of {sorted(AGGREGATORS)}")
+    params.check_names(f"rule {rule!r}", parameters, RULE_PARAMETERS[rule])
+    return AGGREGATORS[rule](parameters)

@@ -20,7 +20,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedloom.algorithms.compression.protocol import PartReader, check_parts, check_values
+from fedloom.algorithms.compression.protocol import PartReader, Shape, check_parts, flat, size_of
 from fedloom.algorithms.layout import BLOCK_ELEMENTS, Array, TensorSpec
 from fedloom.errors import UpdateError
 
@@ -41,7 +41,7 @@ class BFloat16:
 
     def encode(self, values: Array, rng: np.random.Generator) -> dict[str, Array]:
         """Round to the upper halves; draws 16 bits per value from `rng`."""
-        check_values(values)
+        values = flat(values)
         bits = np.empty(values.size, np.uint16)
         work = np.empty((2, min(BLOCK_ELEMENTS, values.size)), np.float32)
         for start in range(0, values.size, BLOCK_ELEMENTS):
@@ -57,9 +57,9 @@ class BFloat16:
             np.copyto(bits[start:stop], whole, casting="unsafe")
         return {BITS: bits}
 
-    def decode(self, parts: PartReader, size: int, start: int, stop: int, out: Array) -> None:
+    def decode(self, parts: PartReader, shape: Shape, start: int, stop: int, out: Array) -> None:
         """Put the bits back where they were; exact."""
-        del size
+        del shape
         result = out[: stop - start]
         narrow = result if result.dtype == np.float32 else np.empty(result.size, np.float32)
         whole = narrow.view(np.uint32)
@@ -69,9 +69,11 @@ class BFloat16:
             with np.errstate(invalid="ignore"):  # a signalling NaN
                 np.copyto(result, narrow)
 
-    def check(self, parts_layout: Mapping[str, TensorSpec], size: int) -> None:
-        """Accept 16 bits for each of `size` values."""
-        check_parts(self.name, parts_layout, {BITS: TensorSpec((size,), np.dtype(np.uint16))})
+    def check(self, parts_layout: Mapping[str, TensorSpec], shape: Shape) -> None:
+        """Accept 16 bits for each value."""
+        check_parts(
+            self.name, parts_layout, {BITS: TensorSpec((size_of(shape),), np.dtype(np.uint16))}
+        )
 
 
 def _check_range(magnitudes: Array, position: int) -> None:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedloom.algorithms.compression.protocol import PartReader, check_parts, check_values
+from fedloom.algorithms.compression.protocol import PartReader, Shape, check_parts, flat, size_of
 from fedloom.algorithms.layout import Array, TensorSpec
 
 VALUES = "values"
@@ -29,17 +29,16 @@ class Identity:
     def encode(self, values: Array, rng: np.random.Generator) -> dict[str, Array]:
         """Copy the values; draws nothing from `rng`."""
         del rng
-        check_values(values)
-        return {VALUES: values.copy()}
+        return {VALUES: flat(values).copy()}
 
-    def decode(self, parts: PartReader, size: int, start: int, stop: int, out: Array) -> None:
+    def decode(self, parts: PartReader, shape: Shape, start: int, stop: int, out: Array) -> None:
         """Copy a stretch; exact where `out` is at least as wide as the values, else rounded."""
-        del size
+        del shape
         with np.errstate(over="ignore"):
             np.copyto(out[: stop - start], parts.read(VALUES, start, stop), casting="same_kind")
 
-    def check(self, parts_layout: Mapping[str, TensorSpec], size: int) -> None:
-        """Accept `size` values of float16, float32 or float64."""
+    def check(self, parts_layout: Mapping[str, TensorSpec], shape: Shape) -> None:
+        """Accept as many values of float16, float32 or float64."""
         spec = parts_layout.get(VALUES)
         dtype = spec.dtype if spec and spec.dtype in _FLOATS else np.dtype(np.float32)
-        check_parts(self.name, parts_layout, {VALUES: TensorSpec((size,), dtype)})
+        check_parts(self.name, parts_layout, {VALUES: TensorSpec((size_of(shape),), dtype)})

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from fedloom.algorithms.compression.block_scales import BlockGrid
-from fedloom.algorithms.compression.protocol import PartReader, check_parts, check_values
+from fedloom.algorithms.compression.protocol import PartReader, Shape, check_parts, flat, size_of
 from fedloom.algorithms.layout import Array, TensorSpec
 
 CODES = "codes"
@@ -46,7 +46,7 @@ class Int4:
 
     def encode(self, values: Array, rng: np.random.Generator) -> dict[str, Array]:
         """Quantise; draws 16 bits per value from `rng`."""
-        check_values(values)
+        values = flat(values)
         packed = np.empty(_bytes(values.size), np.uint8)
         scales = np.empty(self._grid.blocks(values.size), np.float32)
         for start, rounded in self._grid.round(values, scales, rng):
@@ -54,9 +54,9 @@ class Int4:
             _pack(rounded, packed[first : first + _bytes(rounded.size)])
         return {CODES: packed, SCALES: scales}
 
-    def decode(self, parts: PartReader, size: int, start: int, stop: int, out: Array) -> None:
+    def decode(self, parts: PartReader, shape: Shape, start: int, stop: int, out: Array) -> None:
         """Multiply each code by its block's scale; a scale of NaN decodes to NaN."""
-        del size
+        del shape
         if start == stop:
             return
         result = out[: stop - start]
@@ -65,8 +65,9 @@ class Int4:
         scales = parts.read(SCALES, start // self.block_size, self._grid.blocks(stop))
         self._grid.multiply(result, scales, start)
 
-    def check(self, parts_layout: Mapping[str, TensorSpec], size: int) -> None:
-        """Accept a byte for each two of `size` values and a scale for each block of them."""
+    def check(self, parts_layout: Mapping[str, TensorSpec], shape: Shape) -> None:
+        """Accept a byte for each two values and a scale for each block of them."""
+        size = size_of(shape)
         expected = {
             CODES: TensorSpec((_bytes(size),), np.dtype(np.uint8)),
             SCALES: TensorSpec((self._grid.blocks(size),), np.dtype(np.float32)),

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from fedloom.algorithms.compression.block_scales import BlockGrid
-from fedloom.algorithms.compression.protocol import PartReader, check_parts, check_values
+from fedloom.algorithms.compression.protocol import PartReader, Shape, check_parts, flat, size_of
 from fedloom.algorithms.layout import Array, TensorSpec
 
 CODES = "codes"
@@ -43,16 +43,16 @@ class Int8:
 
     def encode(self, values: Array, rng: np.random.Generator) -> dict[str, Array]:
         """Quantise; draws 16 bits per value from `rng`."""
-        check_values(values)
+        values = flat(values)
         codes = np.empty(values.size, np.int8)
         scales = np.empty(self._grid.blocks(values.size), np.float32)
         for start, rounded in self._grid.round(values, scales, rng):
             np.copyto(codes[start : start + rounded.size], rounded, casting="unsafe")
         return {CODES: codes, SCALES: scales}
 
-    def decode(self, parts: PartReader, size: int, start: int, stop: int, out: Array) -> None:
+    def decode(self, parts: PartReader, shape: Shape, start: int, stop: int, out: Array) -> None:
         """Multiply each code by its block's scale; a scale of NaN decodes to NaN."""
-        del size
+        del shape
         if start == stop:
             return
         result = out[: stop - start]
@@ -60,8 +60,9 @@ class Int8:
         scales = parts.read(SCALES, start // self.block_size, self._grid.blocks(stop))
         self._grid.multiply(result, scales, start)
 
-    def check(self, parts_layout: Mapping[str, TensorSpec], size: int) -> None:
-        """Accept `size` codes and a scale for each block of them."""
+    def check(self, parts_layout: Mapping[str, TensorSpec], shape: Shape) -> None:
+        """Accept a code for each value and a scale for each block of them."""
+        size = size_of(shape)
         expected = {
             CODES: TensorSpec((size,), np.dtype(np.int8)),
             SCALES: TensorSpec((self._grid.blocks(size),), np.dtype(np.float32)),

@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Protocol
+from typing import NoReturn, Protocol, TypeAlias
 
 import numpy as np
 
 from fedloom.algorithms.layout import Array, Layout, TensorSpec
 from fedloom.errors import UpdateError
 
+Shape: TypeAlias = tuple[int, ...]
+
 
 class PartReader(Protocol):
     """The parts of one encoded tensor, readable in stretches: from a file or from memory."""
 
     def read(self, part: str, start: int, stop: int) -> Array:
-        """Give elements [start, stop) of a part, shape (stop - start,), in the part's dtype."""
+        """Give elements [start, stop) of a part, shape (stop - start,), in the part's dtype.
+
+        The next read of the same part may take the memory again. 0 <= start <= stop <=
+        `length(part)`: a codec that finds positions in a part asks `length` before it believes them.
+        """
+        ...
+
+    def length(self, part: str) -> int:
+        """Give the number of elements of a part."""
         ...
 
 
 class Codec(Protocol):
-    """Turns a flat float tensor into parts and any stretch of the parts back into floats.
+    """Turns a float tensor into parts and any stretch of the parts back into floats.
 
-    A codec may lose accuracy, never elements: `size` elements in, `size` elements out. It is made
-    for float16, float32 and float64; integers and bool are stored as they are by the caller.
+    A codec may lose accuracy, never elements. It is made for float16, float32 and float64; integers
+    and bool are stored as they are by the caller. Elements are counted in C order, whatever the
+    order in memory; most codecs look at nothing but that order, `lowrank` at the shape too.
     """
 
     @property
@@ -40,17 +52,17 @@ class Codec(Protocol):
         """Give the parts by name: 1-D contiguous arrays that own their memory.
 
         Args:
-            values: shape (size,), float16, float32 or float64, finite; may be strided; not
-                written to.
+            values: any shape, float16, float32 or float64, finite; may be strided (an array of
+                several axes that is not C-contiguous is copied); not written to.
             rng: source of the noise, if the codec needs any.
 
         Raises:
             UpdateError: `NotFinite`, for values that the codec cannot represent.
-            TypeError: for an array that is not 1-D or not of floats.
+            TypeError: for an array that is not of these floats.
         """
         ...
 
-    def decode(self, parts: PartReader, size: int, start: int, stop: int, out: Array) -> None:
+    def decode(self, parts: PartReader, shape: Shape, start: int, stop: int, out: Array) -> None:
         """Write elements [start, stop) of the decoded tensor to `out[:stop - start]`.
 
         Parts come from outside and may hold anything: what is not finite in them comes out not
@@ -58,9 +70,9 @@ class Codec(Protocol):
 
         Args:
             parts: whose layout has passed `check`.
-            size: number of elements of the whole tensor.
+            shape: of the whole tensor.
             start: flat index of the first element.
-            stop: flat index behind the last one; start <= stop <= size.
+            stop: flat index behind the last one; start <= stop <= the number of elements.
             out: shape (at least stop - start,), float32 or float64, contiguous.
 
         Raises:
@@ -69,8 +81,10 @@ class Codec(Protocol):
         """
         ...
 
-    def check(self, parts_layout: Mapping[str, TensorSpec], size: int) -> None:
-        """Refuse parts that are not an encoded tensor of `size` elements, before reading any.
+    def check(self, parts_layout: Mapping[str, TensorSpec], shape: Shape) -> None:
+        """Refuse parts that cannot be an encoded tensor of `shape`, before reading any.
+
+        What passes is bounded by the shape: no part is longer than an honest one could be.
 
         Raises:
             UpdateError: `MalformedUpdate`, for other names, dtypes or lengths.
@@ -88,26 +102,39 @@ class ArrayParts:
         """Give a view of elements [start, stop) of a part."""
         return self._parts[part][start:stop]
 
+    def length(self, part: str) -> int:
+        """Give the number of elements of a part."""
+        return self._parts[part].size
 
-def check_values(values: Array) -> None:
-    """Raise TypeError unless `values` is a 1-D array of float16, float32 or float64."""
-    if values.ndim != 1 or values.dtype.kind != "f" or values.dtype.itemsize > 8:
+
+def flat(values: Array) -> Array:
+    """Give the elements in C order, shape (size,): a view, or a copy where none is possible.
+
+    Raises:
+        TypeError: unless `values` is an array of float16, float32 or float64.
+    """
+    if values.dtype.kind != "f" or values.dtype.itemsize > 8:
         raise TypeError(
-            f"got {values.dtype}{list(values.shape)}, expected a 1-D array of float16, float32 "
+            f"got {values.dtype}{list(values.shape)}, expected an array of float16, float32 "
             "or float64"
         )
+    return values.reshape(-1)
+
+
+def size_of(shape: Shape) -> int:
+    """Give the number of elements; exact however large the shape claims to be."""
+    return math.prod(shape)
+
+
+def refuse(codec: str, message: str) -> NoReturn:
+    """Raise UpdateError `MalformedUpdate` for parts that are not what `codec` writes."""
+    raise UpdateError("MalformedUpdate", f"codec {codec!r}: {message}")
 
 
 def check_parts(codec: str, got: Layout, expected: Layout) -> None:
     """Raise UpdateError `MalformedUpdate` unless names, dtypes and lengths are as expected."""
     if got.keys() != expected.keys():
-        raise UpdateError(
-            "MalformedUpdate",
-            f"codec {codec!r}: got parts {sorted(got)}, expected {sorted(expected)}",
-        )
+        refuse(codec, f"got parts {sorted(got)}, expected {sorted(expected)}")
     for name in sorted(expected):
         if got[name] != expected[name]:
-            raise UpdateError(
-                "MalformedUpdate",
-                f"codec {codec!r}, part {name!r}: got {got[name]}, expected {expected[name]}",
-            )
+            refuse(codec, f"part {name!r}: got {got[name]}, expected {expected[name]}")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fedloom.algorithms import parameters as params
-from fedloom.algorithms.aggregation.registry import ROBUST_RULES
+from fedloom.algorithms.aggregation.registry import RULE_PARAMETERS
 from fedloom.algorithms.optimizers.adagrad import Adagrad
 from fedloom.algorithms.optimizers.adam import Adam
 from fedloom.algorithms.optimizers.averaging import Averaging
@@ -19,11 +19,6 @@ from fedloom.algorithms.optimizers.yogi import Yogi
 from fedloom.errors import JobError
 
 Parameters = Mapping[str, object]
-
-
-def _fedavg(parameters: Parameters) -> ServerOptimizer:
-    params.check_names("algorithm 'fedavg'", parameters, ["serverLearningRate"])
-    return Averaging(learning_rate=_learning_rate(parameters))
 
 
 def _fedavgm(parameters: Parameters) -> ServerOptimizer:
@@ -63,11 +58,21 @@ def _moving_average(
     )
 
 
-def _robust(name: str, parameters: Parameters) -> ServerOptimizer:
-    """A robust rule moves the model as fedavg does; its own parameters are `aggregation`'s."""
-    known = ["serverLearningRate", *ROBUST_RULES[name]]
+def _averaging(name: str, parameters: Parameters) -> ServerOptimizer:
+    """What these algorithms change is elsewhere: on the client, in the weights, in the rule."""
+    known = ["serverLearningRate", *_ELSEWHERE[name]]
     params.check_names(f"algorithm {name!r}", parameters, known)
     return Averaging(learning_rate=_learning_rate(parameters))
+
+
+_ELSEWHERE: Mapping[str, tuple[str, ...]] = {
+    "fedavg": (),
+    "fednova": (),
+    "fedprox": ("proximalMu",),
+    "scaffold": (),
+    **{rule: names for rule, names in RULE_PARAMETERS.items() if rule != "mean"},
+}
+"""Algorithms whose server half is fedavg's -> their parameters that the server does not look at."""
 
 
 def _learning_rate(parameters: Parameters, default: float = 1.0) -> float:
@@ -89,12 +94,11 @@ def _tau(parameters: Parameters, default: float) -> float:
 
 
 SERVER_OPTIMIZERS: Mapping[str, Callable[[Parameters], ServerOptimizer]] = {
-    "fedavg": _fedavg,
     "fedavgm": _fedavgm,
     "fedadam": _fedadam,
     "fedyogi": _fedyogi,
     "fedadagrad": _fedadagrad,
-    **{name: partial(_robust, name) for name in ROBUST_RULES},
+    **{name: partial(_averaging, name) for name in _ELSEWHERE},
 }
 
 

@@ -6,6 +6,7 @@ milliseconds: one writes what is queued, one reads what it says.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -38,8 +39,9 @@ class Publisher:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 start_new_session=True,
-                preexec_fn=lambda: os.nice(_NICENESS) and None,  # noqa: PLW1509  before any thread
             )
+        with contextlib.suppress(ProcessLookupError):
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, _NICENESS)
         self._on_event = on_event
         self._outbox: queue.SimpleQueue[Callable[[], bytes] | None] = queue.SimpleQueue()
         self._threads = [
@@ -74,6 +76,15 @@ class Publisher:
         for thread in self._threads:
             thread.join(_KILL_SECONDS)
         return self._process.returncode == 0
+
+    def abandon(self) -> None:
+        """End the process at once; the run in tracking stays open and is found again."""
+        self._outbox.put(None)
+        self._kill()
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
 
     def _send(self, message: Mapping[str, Any]) -> None:
         self._outbox.put(lambda: _line(message))

@@ -1,4 +1,4 @@
-"""Observe an embedded job: committed rounds from the store, the running attempt from the engine."""
+"""Observe a job: committed rounds from its store, the running attempt from its engine."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from controller.observed import Observed
+from controller.observed import Observed, changes_after
 from fedloom.artifacts import layout
 from fedloom.artifacts.store import Store
 from fedloom.errors import ArtifactError, ArtifactNotFoundError
-from pipelines.engine import Engine, RunPhase
+from pipelines.engine import Engine, RunPhase, RunStatus
 
 
 class Observer:
@@ -28,8 +28,11 @@ class Observer:
         self._new: list[Mapping[str, Any]] = []
         self._metrics: list[Mapping[str, float]] = []
         self._accepted: dict[str, str] = {}
+        self._first_model: Mapping[str, Any] | None = None
+        self._changes: tuple[Mapping[str, Any], ...] = ()
+        self._given: dict[str, int] = {}
         self._traffic = {"uplink_bytes": 0, "downlink_bytes": 0}
-        self._failures: list[tuple[str, str]] = []
+        self._failures: dict[int, tuple[str, str]] = {}
         self._seen: tuple[int, int] | None = None
 
     def recover(self) -> None:
@@ -61,13 +64,10 @@ class Observer:
     def observe(self) -> Observed:
         """Look at the engine, and at the store where the engine says that a run has ended."""
         run = self._engine.status()
-        if run is not None and (run.round, run.attempt) != self._seen:
-            if run.phase is RunPhase.SUCCEEDED:
-                self._seen = (run.round, run.attempt)
-                self._append(self._read_result(run.round))
-            elif run.phase is RunPhase.FAILED:
-                self._seen = (run.round, run.attempt)
-                self._failures.append((run.reason, run.message))
+        has_ended = run is not None and run.phase is not RunPhase.RUNNING
+        if run is not None and has_ended and (run.round, run.attempt) != self._seen:
+            self._take_end(run)
+            self._seen = (run.round, run.attempt)
         return Observed(
             last=self.last,
             metrics=self._metrics,
@@ -75,21 +75,35 @@ class Observer:
             uplink_bytes=self._traffic["uplink_bytes"],
             downlink_bytes=self._traffic["downlink_bytes"],
             run=run if run is not None and run.round == self._count else None,
-            failed_attempts=len(self._failures),
-            failure=self._failures[-1] if self._failures else ("", ""),
+            failed_attempts=max(self._failures, default=0),
+            failure=self._failures[max(self._failures)] if self._failures else ("", ""),
+            first_model=self._first_model,
+            changes=self._changes,
+            given=self._given,
         )
+
+    def _take_end(self, run: RunStatus) -> None:
+        """Take in a run that has ended, once."""
+        if run.phase is RunPhase.SUCCEEDED:
+            self._append(self._read_result(run.round))
+        else:
+            self._failures[run.attempt] = (run.reason, run.message)
 
     def _append(self, result: Mapping[str, Any] | None) -> None:
         if result is None:
             raise ArtifactNotFoundError(layout.result_key(self._count))
         self.last = result
+        if self._count == 0:
+            self._first_model = result["model"]
         self._count += 1
         self._new.append(result)
         self._metrics.append(result["metrics"])
-        self._failures = []
+        self._failures = {}
         for name, client in result["clients"].items():
             if client["state"] == "Succeeded":
                 self._accepted[name] = client["digest"]
+                self._given[name] = result["round"] - 1
+        self._changes = changes_after(result, self._changes)
         for key in self._traffic:
             self._traffic[key] += result["traffic"][key]
 

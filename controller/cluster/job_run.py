@@ -1,0 +1,170 @@
+"""What this process knows of one running job: all of it can be read again from the store and the cluster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from controller.cluster import pods as reading
+from controller.cluster import reaper
+from controller.cluster.argo_engine import ArgoEngine, Shared
+from controller.cluster.conditions import ClientRun
+from controller.cluster.job_status import client_statuses
+from controller.cluster.nodes import placements_of, seconds_of, unready_clients
+from controller.cluster.pods import Pod
+from controller.cluster.records import SharedObserver
+from controller.cluster.resolve import Finding, Resolved
+from controller.cluster.stores import StoreAccess
+from controller.observed import Observed
+from fedloom.api.clients import clients_of
+from fedloom.api.status import FAILED, MOST_CLIENTS_SHOWN, ClientStatus, JobStatus
+from pipelines.engine import RunPhase
+from pipelines.plan import Plan
+from pipelines.rounds import RoundPlanner
+from pipelines.start import Start
+
+RETRY = "fedloom.io/retry-at"
+"""Annotation of a job, RFC 3339: failed attempts that ended before do not count."""
+
+CANCEL = "fedloom.io/cancel"
+"""Annotation of a job: `true` ends it."""
+
+Result = Mapping[str, Any]
+
+
+@dataclass
+class _Attempt:
+    """The attempt at hand: which it is, and who was given up in it and why."""
+
+    round: int = -1
+    attempt: int = -1
+    given_up: dict[str, Finding] = field(default_factory=dict)
+    server: Finding | None = None
+
+
+class JobRun:
+    """Observes one job and acts for it; for one thread at a time.
+
+    Args:
+        shared: what all jobs share.
+        resolved: the job, complete.
+        access: to its store.
+    """
+
+    def __init__(self, shared: Shared, resolved: Resolved, access: StoreAccess) -> None:
+        assert resolved.job is not None
+        self.access = access
+        self.store = access.open()
+        self.last_status: JobStatus | None = None
+        self.clients: dict[str, ClientStatus] = {}
+        self.pods_of_run: list[Pod] = []
+        self._shared = shared
+        self._attempt = _Attempt()
+        self._is_recovered = False
+        self.engine = ArgoEngine(shared, resolved.job, access, self.store)
+        self.observer = SharedObserver(self.store, self.engine)
+        self._take(resolved)
+
+    def update(self, resolved: Resolved) -> None:
+        """Take over an edited job; a round that runs ends as it was begun."""
+        if resolved != self.resolved:
+            assert resolved.job is not None
+            self.engine.job = resolved.job
+            self._take(resolved)
+
+    def _take(self, resolved: Resolved) -> None:
+        assert resolved.job is not None
+        self.resolved, self.job = resolved, resolved.job
+        self.planner = RoundPlanner(self.job, resolved.datasets, resolved.models)
+        self._placements = placements_of(self.job, resolved.datasets)
+        shown = clients_of(self.job)[:MOST_CLIENTS_SHOWN]
+        self._shown = frozenset(client.name for client in shown)
+        asked = self.job.metadata.annotations.get(RETRY)
+        self.observer.forgive_before = seconds_of(asked) or 0.0
+
+    def observe(self) -> tuple[Observed, list[Result], bool]:
+        """Look at everything; give also the rounds committed since, and whether these are old news.
+
+        Raises JobError where the store refuses, TransientError where it does not answer.
+        """
+        is_first = not self._is_recovered
+        if is_first:
+            self.observer.recover()
+            self._is_recovered = True
+        observed = self.observer.observe()
+        new = self.observer.take_new()
+        for result in new:
+            self.clients |= client_statuses(result, self._shown)
+        nodes = self._shared.nodes()
+        if nodes is not None:
+            observed = replace(observed, unready=unready_clients(self._placements, nodes))
+        self.pods_of_run = self._pods_of(observed)
+        return observed, new, is_first
+
+    def plan(self, start: Start) -> Plan:
+        return self.planner.plan(start)
+
+    def reap(self, observed: Observed) -> Iterator[reaper.Verdict]:
+        """End what holds up the attempt at hand; give whom and why, each once."""
+        run = observed.run
+        if run is None or run.phase is not RunPhase.RUNNING:
+            return
+        nodes = {node["metadata"]["name"]: node for node in self._shared.nodes() or ()}
+        limits = self._limits()
+        for verdict in reaper.verdicts(self.pods_of_run, nodes, limits, time.time()):
+            is_new = self._note(verdict)
+            reaper.carry_out(self._shared.cluster, self.job.metadata.namespace, verdict)
+            if is_new:
+                yield verdict
+
+    def next_look_seconds(self, observed: Observed) -> float | None:
+        """When to look again though nothing happened."""
+        now = time.time()
+        waits = [15.0] if self.engine.close_leftovers(observed.next_round - 1) else []
+        if observed.not_before > now:
+            waits.append(observed.not_before - now)
+        if observed.run is not None and observed.run.phase is RunPhase.RUNNING:
+            wait = reaper.next_look_seconds(self.pods_of_run, self._limits(), now)
+            waits += [] if wait is None else [wait]
+        return min(waits, default=None)
+
+    def client_runs(self, observed: Observed) -> dict[str, ClientRun]:
+        """The clients of the attempt at hand."""
+        run = observed.run
+        if run is None or run.phase is not RunPhase.RUNNING:
+            return {}
+        runs = reading.client_runs(self.engine.clients(), self.pods_of_run)
+        for name, finding in self._attempt.given_up.items():
+            runs[name] = ClientRun(
+                FAILED, finding.reason, runs[name].node if name in runs else None
+            )
+        return runs
+
+    def _pods_of(self, observed: Observed) -> list[Pod]:
+        run = observed.run
+        if run is None:
+            return []
+        if (self._attempt.round, self._attempt.attempt) != (run.round, run.attempt):
+            self._attempt = _Attempt(run.round, run.attempt)
+            self.engine.server_finding = None
+        return self.engine.pods_of(run.round, run.attempt)
+
+    def _note(self, verdict: reaper.Verdict) -> bool:
+        finding = Finding(verdict.reason, verdict.message)
+        if verdict.client is None:
+            is_new, self._attempt.server = self._attempt.server is None, finding
+            self.engine.server_finding = finding
+            return is_new
+        is_new = verdict.client not in self._attempt.given_up
+        self._attempt.given_up[verdict.client] = finding
+        return is_new
+
+    def _limits(self) -> reaper.Limits:
+        settings = self._shared.settings
+        return reaper.Limits(
+            deadline_seconds=self.job.spec.participation.deadline_seconds,
+            grace_seconds=settings.deadline_grace_seconds,
+            lost_node_seconds=settings.lost_node_seconds,
+        )

@@ -1,0 +1,307 @@
+"""One job, once: observe -> decide -> act -> say how it stands. Whatever happened before, or did not.
+
+Nothing here waits. What is not ready is looked at again when an event says so, or after the seconds that
+`reconcile` gives. A TransientError passes to the caller, who comes back later and later; it is never a
+failed attempt of the job.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from controller.cluster.argo_engine import Shared
+from controller.cluster.cache import Cache
+from controller.cluster.conditions import Known, TrackingFacts
+from controller.cluster.events import NORMAL, WARNING, Recorder
+from controller.cluster.exposition import Metrics
+from controller.cluster.feedback import rfc3339
+from controller.cluster.job_run import CANCEL, RETRY, JobRun, Result
+from controller.cluster.job_status import is_final, status_of
+from controller.cluster.kubernetes import Document
+from controller.cluster.logs import log
+from controller.cluster.nodes import seconds_of
+from controller.cluster.publishing import Publishing
+from controller.cluster.resolve import Finding, Objects, Resolved, resolve
+from controller.cluster.resources import JOBS
+from controller.cluster.stores import access_of
+from controller.cluster.telling import Teller
+from controller.decide import Decision, decide
+from controller.description import describe
+from controller.observed import Observed
+from fedloom.api.reading import read_status
+from fedloom.api.status import JobStatus, to_document
+from fedloom.errors import InvalidJobError, JobError, StoreUnavailableError
+
+Key = tuple[str, str]
+
+_LOOK_AGAIN_SECONDS = 20.0
+"""How soon to look again for what no event tells of: Secrets, stores."""
+
+_NO_FOLDER = Path("/nonexistent")
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the reconciler works with.
+
+    Attributes:
+        jobs: the cache of all jobs.
+        objects: where references are looked up.
+        publishing: None where nothing is tracked.
+        enqueue: asks for another look at a job.
+    """
+
+    shared: Shared
+    jobs: Cache
+    objects: Objects
+    recorder: Recorder
+    metrics: Metrics
+    publishing: Publishing | None
+    enqueue: Callable[[Key], None]
+
+
+class Reconciler:
+    """Takes care of all jobs; of each on one thread at a time."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._teller = Teller(
+            around.shared.cluster, around.objects, around.recorder, around.metrics
+        )
+        self._runs: dict[Key, JobRun] = {}
+        self._uids: dict[Key, str] = {}
+
+    def reconcile(self, key: Key) -> float | None:
+        """Take care of one job; give the seconds after which to look again, None for at an event.
+
+        Raises TransientError where something outside does not answer now.
+        """
+        document = self._around.jobs.get(*key)
+        if document is None or document["metadata"].get("deletionTimestamp"):
+            self._forget(key)
+            return None
+        uid = document["metadata"]["uid"]
+        if self._uids.setdefault(key, uid) != uid:
+            self._forget(key)  # deleted and made again between two looks
+            self._uids[key] = uid
+        previous = self._previous(key, document)
+        is_over = is_final(previous) and not _is_reopened(document, previous)
+        if is_over and key not in self._runs and not self._owes_tracking(previous):
+            return None
+        resolved = resolve(document, self._around.objects)
+        if not resolved.is_complete:
+            return self._stand_still(key, document, resolved)
+        try:
+            run = self._run_of(key, resolved)
+        except JobError as error:
+            missing = Finding(error.reason, str(error))
+            return self._stand_still(key, document, replace(resolved, missing=missing))
+        return self._go_on(key, document, run, resolved)
+
+    def _go_on(self, key: Key, document: Document, run: JobRun, resolved: Resolved) -> float | None:
+        known = Known(document["metadata"].get("generation", 0), resolved)
+        observed: Observed | None = None
+        try:
+            observed, new, is_first = run.observe()
+            self._publish(key, run, new)
+            known = self._decided(run, known, observed)
+            self._reopen_tracking(run, known)
+            if known.decision is not None and known.decision.start is not None:
+                known = self._start(document, run, known)
+        except StoreUnavailableError as error:
+            log.warning("the store does not answer: %s", error, extra={"job": "/".join(key)})
+            message = "the store of the job does not answer; the controller tries again"
+            known = replace(known, observed=observed, trouble=Finding("StoreUnavailable", message))
+            self._say(key, document, known)
+            raise
+        except JobError as error:
+            return self._refused(key, document, replace(known, observed=observed), error)
+        self._teller.tell(document, run.job, new, is_first=is_first)
+        self._say(key, document, known)
+        for verdict in run.reap(observed):
+            who = f"client {verdict.client}" if verdict.client else "the server's pod"
+            self._note(document, WARNING, verdict.reason, f"{who}: {verdict.message}")
+            self._around.enqueue(key)
+        again = run.next_look_seconds(observed)
+        if known.decision is not None and known.decision.is_final and again is None:
+            self._end(key, document, run, known.decision)
+        return again
+
+    def _decided(self, run: JobRun, known: Known, observed: Observed) -> Known:
+        decision = decide(run.job, observed, time.time())
+        if not decision.is_final and run.job.metadata.annotations.get(CANCEL) == "true":
+            run.engine.close()
+            decision = Decision("Failed", "Cancelled", f"annotation {CANCEL} is true")
+        return replace(
+            known,
+            decision=decision,
+            observed=observed,
+            workflow=run.engine.workflow,
+            run=run.client_runs(observed),
+            clients=run.clients,
+            tracking=self._tracking(run),
+        )
+
+    def _start(self, document: Document, run: JobRun, known: Known) -> Known:
+        decision, observed = known.decision, known.observed
+        assert decision is not None
+        assert decision.start is not None
+        assert observed is not None
+        start = decision.start
+        run.engine.submit(run.plan(start))
+        seconds = None
+        if observed.last is not None and start.attempt == 1:
+            seconds = round(time.time() - float(observed.last["finished"]), 3)
+            self._around.metrics.observe("fedloom_handover_seconds", max(0.0, seconds))
+        meta = run.job.metadata
+        log.info(
+            "workflow %s starts",
+            run.engine.workflow,
+            extra={
+                "job": f"{meta.namespace}/{meta.name}",
+                "round": start.round,
+                "attempt": start.attempt,
+                "seconds": seconds,
+            },
+        )
+        return replace(known, workflow=run.engine.workflow)
+
+    def _publish(self, key: Key, run: JobRun, new: list[Result]) -> None:
+        publishing = self._around.publishing
+        if publishing is None:
+            return
+        if not publishing.knows(run.job.metadata.uid):
+            description = describe(run.job, run.resolved.datasets, _NO_FOLDER)
+            publishing.open(description, run.store, lambda: self._around.enqueue(key))
+        if new:
+            publishing.publish(run.job.metadata.uid, new)
+
+    def _reopen_tracking(self, run: JobRun, known: Known) -> None:
+        """A job that had ended and goes on again goes on in MLflow, too."""
+        publishing = self._around.publishing
+        if publishing is not None and known.decision is not None and not known.decision.is_final:
+            publishing.reopen(run.job.metadata.uid)
+
+    def _end(self, key: Key, document: Document, run: JobRun, decision: Decision) -> None:
+        """The job has ended: close its tracking, then forget it; its status says all there is."""
+        is_done = decision.phase == "Succeeded"
+        kind = NORMAL if is_done else WARNING
+        word = "Complete" if is_done else "Failed"
+        self._note(document, kind, word, f"{decision.reason}: {decision.message}")
+        publishing, uid = self._around.publishing, run.job.metadata.uid
+        if publishing is not None:
+            publishing.finish(uid, "FINISHED" if is_done else "FAILED")
+            if not publishing.is_done(uid):
+                return  # it says when it is
+            publishing.forget(uid)
+        self._runs.pop(key, None)
+
+    def _stand_still(self, key: Key, document: Document, resolved: Resolved) -> float | None:
+        """The job cannot be run as things are; say why. A round that runs already goes on."""
+        known = Known(document["metadata"].get("generation", 0), resolved)
+        run = self._runs.get(key)
+        if run is not None:
+            known = replace(known, clients=run.clients, tracking=self._tracking(run))
+        elif self._around.publishing is not None:
+            known = replace(known, tracking=TrackingFacts())
+        finding = resolved.invalid or resolved.missing
+        assert finding is not None
+        self._note(document, WARNING, finding.reason, finding.message)
+        self._say(key, document, known)
+        return None if resolved.invalid is not None else _LOOK_AGAIN_SECONDS
+
+    def _refused(self, key: Key, document: Document, known: Known, error: JobError) -> float | None:
+        """The store, the plan or the API server refuse: somebody has to change something."""
+        finding = Finding(error.reason, str(error))
+        is_of_the_plan = known.decision is not None and known.decision.start is not None
+        resolved = known.resolved
+        if is_of_the_plan:
+            resolved = replace(resolved, invalid=finding)
+        else:
+            resolved = replace(resolved, missing=finding)
+        known = replace(known, resolved=resolved, decision=None)
+        self._note(document, WARNING, finding.reason, finding.message)
+        self._say(key, document, known)
+        return _LOOK_AGAIN_SECONDS
+
+    def _say(self, key: Key, document: Document, known: Known) -> None:
+        """Bring the status up to date; nothing is written where it says all this already."""
+        previous = self._previous(key, document)
+        if known.decision is None and is_final(previous) and not _is_reopened(document, previous):
+            return  # an ended job stays ended, whatever became of what it was made of
+        status = status_of(known, previous, rfc3339(time.time()))
+        wanted = to_document(status)
+        if document.get("status") == wanted:
+            self._remember(key, status)
+            return
+        meta = document["metadata"]
+        kept = {name: meta[name] for name in ("name", "namespace", "uid", "resourceVersion")}
+        written = self._around.shared.cluster.replace(
+            JOBS,
+            {
+                "apiVersion": JOBS.api_version,
+                "kind": JOBS.kind,
+                "metadata": kept,
+                "status": wanted,
+            },
+            "status",
+        )
+        self._remember(key, status)
+        if written is not None:
+            self._around.jobs.take("MODIFIED", written)
+
+    def _remember(self, key: Key, status: JobStatus) -> None:
+        run = self._runs.get(key)
+        if run is not None:
+            run.last_status = status
+
+    def _previous(self, key: Key, document: Document) -> JobStatus:
+        """The status as this process wrote it, else as it stands there; empty where it is no status."""
+        run = self._runs.get(key)
+        if run is not None and run.last_status is not None:
+            return run.last_status
+        try:
+            return read_status(document.get("status"))
+        except InvalidJobError:
+            return JobStatus()
+
+    def _run_of(self, key: Key, resolved: Resolved) -> JobRun:
+        assert resolved.job is not None
+        around = self._around
+        access = access_of(resolved.job, resolved.secret, around.shared.settings.store)
+        run = self._runs.get(key)
+        if run is None or run.access != access:
+            run = self._runs[key] = JobRun(around.shared, resolved, access)
+        else:
+            run.update(resolved)
+        return run
+
+    def _owes_tracking(self, status: JobStatus) -> bool:
+        """Whether an ended job may have rounds that MLflow does not know yet."""
+        if self._around.publishing is None or status.aggregation_count is None:
+            return False
+        states = {condition.type: condition.status for condition in status.conditions}
+        return states.get("TrackingAvailable") != "True"
+
+    def _tracking(self, run: JobRun) -> TrackingFacts | None:
+        publishing = self._around.publishing
+        return None if publishing is None else publishing.facts(run.job.metadata.uid)
+
+    def _note(self, document: Document, kind: str, reason: str, message: str) -> None:
+        self._around.recorder.tell(document, kind, reason, message)
+
+    def _forget(self, key: Key) -> None:
+        run, uid = self._runs.pop(key, None), self._uids.pop(key, None)
+        if self._around.publishing is not None and uid is not None:
+            self._around.publishing.forget(uid)
+        del run
+
+
+def _is_reopened(document: Document, status: JobStatus) -> bool:
+    """Whether somebody asked for another try since the job ended."""
+    asked = seconds_of((document["metadata"].get("annotations") or {}).get(RETRY))
+    ended = seconds_of(status.completion_time)
+    return asked is not None and (ended is None or asked > ended)

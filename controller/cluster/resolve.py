@@ -1,0 +1,228 @@
+"""From the objects of a cluster to a job that can be run, or to what is wrong or missing. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast
+
+from controller.cluster.nodes import Node, matching, placements_of
+from controller.cluster.resources import DATASETS, MODELS, SECRETS, Resource
+from fedloom.api import status as words
+from fedloom.api.clients import clients_of
+from fedloom.api.dataset import Dataset
+from fedloom.api.defaults import with_defaults
+from fedloom.api.job import FederatedLearningJob
+from fedloom.api.model import Model
+from fedloom.api.reading import read_job, read_object, read_secret
+from fedloom.api.secret import ACCESS_KEY, SECRET_KEY, Secret
+from fedloom.api.validation import invalid_fields
+from fedloom.errors import InvalidJobError, Problem
+
+_SHOWN = 10
+
+
+class Objects(Protocol):
+    """Where the objects of the cluster are looked up."""
+
+    def get(self, resource: Resource, namespace: str, name: str) -> Mapping[str, Any] | None: ...
+
+    def nodes(self) -> Sequence[Node] | None:
+        """All nodes; None where nodes are not known."""
+        ...
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Why something is not as it should be: a CamelCase word and a sentence."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A job and what it refers to.
+
+    Attributes:
+        job: with its defaults; None where the document is no valid job.
+        invalid: what is wrong with the document, for the condition Accepted.
+        missing: what it refers to and is not there or not usable, for ResolvedRefs.
+        secret: of spec.transmitter.s3.credentialName, where that is set.
+    """
+
+    job: FederatedLearningJob | None
+    invalid: Finding | None = None
+    missing: Finding | None = None
+    datasets: Mapping[str, Dataset] = field(default_factory=dict)
+    models: Mapping[str, Model] = field(default_factory=dict)
+    secret: Secret | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        return self.job is not None and self.missing is None
+
+
+def resolve(document: Mapping[str, Any], objects: Objects) -> Resolved:
+    """Read a job's document and look up all that it names."""
+    try:
+        job = _checked(document)
+    except InvalidJobError as error:
+        return Resolved(None, invalid=Finding(words.REASON_INVALID, str(error)))
+    search = _Search(job, objects)
+    datasets = {name: search.dataset(name) for name in _dataset_names(job)}
+    models = {name: search.model(name) for name in _model_names(job)}
+    found = {name: dataset for name, dataset in datasets.items() if dataset is not None}
+    secret = search.secret()
+    search.look_at_nodes(found)
+    return Resolved(
+        job,
+        missing=search.finding(),
+        datasets=found,
+        models={name: model for name, model in models.items() if model is not None},
+        secret=secret,
+    )
+
+
+def names_of(document: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """(kind, name) of every Dataset and Model that a job's document names, valid or not."""
+    spec = document.get("spec")
+    workers = _inside(spec, "trainingWorkers")
+    datasets = [_inside(each, "dataset", "name") for each in workers or ()]
+    datasets.append(_inside(spec, "evaluation", "dataset", "name"))
+    models = [
+        _inside(spec, "aggregationWorker", "model", "name"),
+        _inside(spec, "pretrainedModel", "name"),
+        _inside(spec, "output", "model", "name"),
+    ]
+    named = {("Dataset", name) for name in datasets} | {("Model", name) for name in models}
+    return {(kind, name) for kind, name in named if isinstance(name, str)}
+
+
+def _inside(value: Any, *path: str) -> Any:
+    for part in path:
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _checked(document: Mapping[str, Any]) -> FederatedLearningJob:
+    """Read the job, with every problem there is."""
+    problems: list[Problem] = []
+    try:
+        job: Any = read_job(document)
+    except InvalidJobError as error:
+        problems += error.problems
+        job = error.rest
+    if isinstance(job, FederatedLearningJob):
+        problems += invalid_fields(job)
+        problems += _template_problems(job)
+    if problems:
+        raise InvalidJobError(dict.fromkeys(problems))
+    return with_defaults(job)
+
+
+def _template_problems(job: FederatedLearningJob) -> Iterator[Problem]:
+    """On a cluster a worker is an image; embedded it is not looked at."""
+    for index, worker in enumerate(job.spec.training_workers):
+        if not worker.template.image:
+            where = f"spec.trainingWorkers[{index}].template.spec.containers[0].image"
+            yield Problem(where, "got no image, expected one")
+
+
+def _dataset_names(job: FederatedLearningJob) -> tuple[str, ...]:
+    names = [client.dataset for client in clients_of(job)]
+    if job.spec.evaluation is not None:
+        names.append(job.spec.evaluation.dataset.name)
+    return tuple(dict.fromkeys(names))
+
+
+def _model_names(job: FederatedLearningJob) -> tuple[str, ...]:
+    spec = job.spec
+    references = (spec.aggregation_worker.model, spec.pretrained_model, spec.output.model)
+    return tuple(dict.fromkeys(reference.name for reference in references if reference))
+
+
+class _Search:
+    """Looks objects up and remembers, by reason, what is not there or not usable."""
+
+    def __init__(self, job: FederatedLearningJob, objects: Objects) -> None:
+        self._job = job
+        self._objects = objects
+        self._missing: dict[str, list[str]] = {}
+
+    def dataset(self, name: str) -> Dataset | None:
+        found = self._read(DATASETS, name, words.REASON_DATASET_NOT_FOUND)
+        return cast("Dataset | None", found)
+
+    def model(self, name: str) -> Model | None:
+        return cast("Model | None", self._read(MODELS, name, words.REASON_MODEL_NOT_FOUND))
+
+    def secret(self) -> Secret | None:
+        transmitter = self._job.spec.transmitter
+        name = transmitter.s3.credential_name if transmitter and transmitter.s3 else None
+        if not name:
+            return None
+        document = self._objects.get(SECRETS, self._job.metadata.namespace, name)
+        if document is None:
+            self._note(words.REASON_SECRET_NOT_FOUND, f"Secret {name!r}")
+            return None
+        try:
+            secret = read_secret(document)
+        except InvalidJobError as error:
+            self._note("SecretInvalid", f"Secret {name!r}: {error}")
+            return None
+        lacking = [key for key in (ACCESS_KEY, SECRET_KEY) if not secret.data.get(key)]
+        if lacking:
+            self._note("SecretIncomplete", f"Secret {name!r} has no {' and no '.join(lacking)}")
+            return None
+        return secret
+
+    def look_at_nodes(self, datasets: Mapping[str, Dataset]) -> None:
+        nodes = self._objects.nodes()
+        if nodes is None:
+            return
+        known: dict[Any, bool] = {}
+        names = {node["metadata"]["name"] for node in nodes}
+        for client, placement in placements_of(self._job, datasets).items():
+            if placement.node_name is not None:
+                if placement.node_name not in names:
+                    self._note(
+                        words.REASON_NODE_NOT_FOUND,
+                        f"node {placement.node_name!r} (client {client!r})",
+                    )
+                continue
+            selector = tuple(sorted(placement.node_selector.items()))
+            if selector not in known:
+                known[selector] = bool(matching(placement, nodes))
+            if not known[selector]:
+                wanted = ",".join(f"{label}={value}" for label, value in selector)
+                self._note(words.REASON_NODE_NOT_FOUND, f"nodes {wanted} (client {client!r})")
+
+    def finding(self) -> Finding | None:
+        """Everything that was noted, under the first reason."""
+        if not self._missing:
+            return None
+        sentences = []
+        for reason, all_of_it in self._missing.items():
+            shown = ", ".join(all_of_it[:_SHOWN])
+            rest = len(all_of_it) - _SHOWN
+            more = f" and {rest} more" if rest > 0 else ""
+            is_absent = reason.endswith("NotFound")
+            where = f" in namespace {self._job.metadata.namespace!r}"
+            where = "" if reason == words.REASON_NODE_NOT_FOUND else where
+            sentences.append(f"not found{where}: {shown}{more}" if is_absent else shown + more)
+        return Finding(next(iter(self._missing)), "; ".join(sentences))
+
+    def _read(self, resource: Resource, name: str, reason: str) -> object | None:
+        document = self._objects.get(resource, self._job.metadata.namespace, name)
+        if document is None:
+            self._note(reason, f"{resource.kind} {name!r}")
+            return None
+        try:
+            return read_object(document)
+        except InvalidJobError as error:
+            self._note(f"{resource.kind}Invalid", f"{resource.kind} {name!r}: {error}")
+            return None
+
+    def _note(self, reason: str, what: str) -> None:
+        self._missing.setdefault(reason, []).append(what)

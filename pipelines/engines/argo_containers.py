@@ -1,0 +1,170 @@
+"""The user's container in a pod: as written, with the variables of its task.
+
+Clients with the same template share one document. What differs between them is an input parameter where
+Kubernetes needs it to make the pod (`parameters`), and a key of the client's Secret where only the
+container needs it (`private_variables`): a workflow of thousands of clients must stay small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fedloom.errors import JobError
+from fedloom.training.environment import TaskEnvironment
+from pipelines.engines import argo_names as names
+from pipelines.engines.argo_groups import Group, container_of
+from pipelines.plan import Plan, Task
+
+WORK, PLAN, EDGE = "/fedloom/work", "/fedloom/plan", "/fedloom/edge"
+WORK_MOUNT = {"name": "fedloom-work", "mountPath": WORK}
+EDGE_MOUNT = {"name": "fedloom-edge", "mountPath": EDGE}
+DATA = "/home/data"
+"""Where Sedna mounts the folders of a node: the node's `/data/1` is `/home/data/data/1`."""
+
+LAST_WORDS = "FallbackToLogsOnError"
+"""Where a container fails, the end of its log becomes its message, and so the client's."""
+_MOST_TALKING = 200
+"""Two kilobytes of each of more clients are too much for one Workflow."""
+
+_PRIVATE = (
+    "WORKER_NAME",
+    "DATASET_NAME",
+    "FEDLOOM_SEED",
+    "FEDLOOM_CLIENT_SEED",
+    "TRAIN_DATASET_URL",
+)
+_DRIFT_SETTINGS = ("pulls", "control")
+
+Container = dict[str, Any]
+
+
+def parameter(name: str) -> str:
+    """Give the text that Argo replaces by the value of the input parameter `name`."""
+    return "{{inputs.parameters." + name + "}}"
+
+
+def parameters(group: Group, clients: int) -> dict[str, str]:
+    """Give all that `parameter` may stand for in the pod of a client's group, by name."""
+    assert group.client is not None
+    values = {
+        "client": group.client,
+        "node": group.tasks[0].placement.node_name or "",
+        "part": str(names.secret_part(group.index, clients)),
+        "label": names.label_value(group.client),
+    }
+    for task in group.tasks:
+        if task.template is not None:
+            dataset = str(task.settings["dataset"])
+            values["folder"] = dataset.rpartition("/")[0] or dataset  # never the node's root
+    return values
+
+
+def label_of(client: str) -> str:
+    """Give the text of a client's label in a document: few names need a parameter of their own."""
+    return parameter("client" if names.label_value(client) == client else "label")
+
+
+def private_variables(task: Task, plan: Plan) -> dict[str, str]:
+    """Give the variables that no other client's container has, by their keys in the Secret."""
+    assert task.client is not None
+    container, label = container_of(task), names.label_value(task.client)
+    given = {**task.settings["environment"], **_told(task, plan, container)}
+    return {_key(label, task, name): given[name] for name in _PRIVATE if name in given}
+
+
+def needs_data(task: Task, container: Mapping[str, Any]) -> bool:
+    """Say whether the client's data is a path of its node that the user's container does not mount."""
+    dataset = str(task.settings["dataset"])
+    if task.client is None or not dataset.startswith("/"):
+        return False
+    mounts = [
+        str(each.get("mountPath")).rstrip("/") for each in container.get("volumeMounts") or ()
+    ]
+    return not any(f"{dataset}/".startswith(f"{path}/") for path in mounts)
+
+
+def user_container(task: Task, plan: Plan) -> Container:
+    """Give the user's container, exactly as in the template but for its name and what is added."""
+    container = container_of(task)
+    _check_mounts(task, container)
+    mounts = [WORK_MOUNT, EDGE_MOUNT]
+    if needs_data(task, container):
+        mounts.append({"name": "fedloom-data", "mountPath": DATA + parameter("folder")})
+    if len(plan.cohort) <= _MOST_TALKING:
+        container.setdefault("terminationMessagePolicy", LAST_WORDS)
+    return {
+        **container,
+        "name": task.step,
+        "env": _variables(task, plan, container),
+        "volumeMounts": [*(container.get("volumeMounts") or ()), *mounts],
+    }
+
+
+def _check_mounts(task: Task, container: Mapping[str, Any]) -> None:
+    for each in container.get("volumeMounts") or ():
+        path = str(each.get("mountPath"))
+        if f"{path}/".startswith("/fedloom/"):
+            raise JobError(
+                "BadTemplate",
+                f"the pod template of {task.name}: got a mount at {path}, expected another path: "
+                "/fedloom is where the script and Fedloom exchange files",
+            )
+
+
+def _variables(task: Task, plan: Plan, container: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Hyperparameters, then the template's own entries, then the task's; the last one wins.
+
+    An own entry with `valueFrom` stays as it is: its value is known to the node only.
+    """
+    told = {name: _plain(name, value) for name, value in _told(task, plan, container).items()}
+    given = {name: _plain(name, value) for name, value in task.settings["environment"].items()}
+    if task.client is not None:
+        private = {name: _private(name, task, plan) for name in _PRIVATE}
+        told |= {name: private[name] for name in _PRIVATE if name in told}
+        given |= {name: private[name] for name in _PRIVATE if name in given}
+    entries = [dict(entry) for entry in container.get("env") or ()]
+    own = {str(entry.get("name")): entry for entry in entries}
+    kept = {name: e if "valueFrom" in e else given.get(name, e) for name, e in own.items()}
+    every = {name: entry for name, entry in given.items() if name not in own} | kept
+    return [*(entry for name, entry in every.items() if name not in told), *told.values()]
+
+
+def _told(task: Task, plan: Plan, container: Mapping[str, Any]) -> dict[str, str]:
+    """Give the FEDLOOM_* variables of the task, and the place of its data."""
+    settings, kind = task.settings, str(task.settings["task"])
+    is_client = task.client is not None
+    result = "evaluation.json" if kind == "evaluate" else "result.json"
+    is_corrected = any(name in settings for name in _DRIFT_SETTINGS)
+    prefix = DATA if needs_data(task, container) else ""
+    return TaskEnvironment(
+        task=kind,
+        round=plan.round,
+        rounds=plan.rounds,
+        client=parameter("client") if is_client else "evaluation",
+        seed=settings["seed"],
+        client_seed=settings["client_seed"],
+        model=Path(WORK, "model.safetensors") if kind != "initialize" else None,
+        update=Path(WORK, "update.safetensors") if kind != "evaluate" else None,
+        result=Path(WORK, result) if kind != "initialize" else None,
+        hyperparameters=settings["hyperparameters"],
+        state=Path(EDGE, parameter("client"), "working") if is_client else Path(EDGE),
+        dataset=prefix + str(settings["dataset"]),
+        correction=Path(WORK, "correction.safetensors") if is_corrected else None,
+    ).variables()
+
+
+def _plain(name: str, value: str) -> dict[str, Any]:
+    return {"name": name, "value": value}
+
+
+def _private(name: str, task: Task, plan: Plan) -> dict[str, Any]:
+    assert task.client is not None
+    secret = names.client_secret(names.workflow_of(plan), parameter("part"))
+    key = {"name": secret, "key": _key(label_of(task.client), task, name)}
+    return {"name": name, "valueFrom": {"secretKeyRef": key}}
+
+
+def _key(label: str, task: Task, name: str) -> str:
+    return f"{label}.{task.step}.{name}"

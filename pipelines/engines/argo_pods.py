@@ -1,0 +1,191 @@
+"""The pod of a group: what runs in it in which order, with which volumes. Neither Argo's nor a Job's yet.
+
+In order: `fetch`, our steps before the user's, and the template's own init containers; then the user's
+container and what follows it, one after another.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fedloom.errors import JobError
+from pipelines.engines import argo_names as names
+from pipelines.engines.argo_containers import (
+    Container,
+    label_of,
+    needs_data,
+    parameter,
+    user_container,
+)
+from pipelines.engines.argo_groups import Group, container_of
+from pipelines.engines.argo_setting import Setting
+from pipelines.engines.argo_steps import fetch_container, server_container, step_container
+from pipelines.plan import Plan, Task
+
+_TAKEN_APART = frozenset(
+    ("containers", "initContainers", "volumes", "nodeName", "nodeSelector", "tolerations")
+)
+_OF_THE_ENGINE = frozenset(("restartPolicy", "automountServiceAccountToken"))
+_PLACES = frozenset(("affinity", "topologySpreadConstraints", "schedulerName", "priorityClassName"))
+_RESERVED = frozenset(("init", "wait", "fetch"))
+"""Names of containers that Argo or we use."""
+
+
+@dataclass(frozen=True)
+class Pod:
+    """A pod as plain values, what differs between clients written as input parameters.
+
+    Attributes:
+        labels, annotations: its own.
+        first: the init containers, in order.
+        steps: the containers that run after them, one after another.
+        volumes: of all containers.
+        spec: every other field of a pod's spec.
+        seconds: how long it may take; None for as long as it likes.
+    """
+
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    first: tuple[Container, ...]
+    steps: tuple[Container, ...]
+    volumes: tuple[Mapping[str, Any], ...]
+    spec: Mapping[str, Any]
+    seconds: int | None
+
+
+def pod_of(group: Group, plan: Plan, setting: Setting) -> Pod:
+    """Make the pod of a group. Raises JobError where the user's template does not allow it."""
+    raw = _template_of(group)
+    is_client = group.client is not None
+    metadata = raw.get("metadata") or {}
+    spec = raw.get("spec") or {}
+    steps = _steps(group, plan, setting)
+    kind = "train" if is_client else "aggregation"
+    labels = {**names.job_labels(plan), names.WORKER_TYPE: kind}
+    own = [_renamed(each, steps) for each in spec.get("initContainers") or ()]
+    if group.client is not None:
+        labels[names.CLIENT] = label_of(group.client)
+        before = _before(group)
+        own = [fetch_container(setting), *steps[:before], *own]
+        steps = steps[before:]
+    return Pod(
+        labels={**(metadata.get("labels") or {}), **labels},
+        annotations=dict(metadata.get("annotations") or {}),
+        first=tuple(own),
+        steps=steps,
+        volumes=_volumes(group, plan, setting, spec),
+        spec=_rest(group, spec, setting),
+        seconds=_seconds(group, setting),
+    )
+
+
+def _seconds(group: Group, setting: Setting) -> int | None:
+    deadline, is_client = group.deadline_seconds, group.client is not None
+    grace = setting.deadline_grace_seconds if is_client else setting.server_grace_seconds
+    return None if deadline is None else math.ceil(deadline + grace)
+
+
+def _template_of(group: Group) -> Mapping[str, Any]:
+    """The template of the user's container in the group; empty where there is none."""
+    return next((task.template for task in group.tasks if task.template is not None), {})
+
+
+def _steps(group: Group, plan: Plan, setting: Setting) -> tuple[Container, ...]:
+    secret = names.server_secret(names.workflow_of(plan))
+    is_ours = all(task.template is None for task in group.tasks)
+    if is_ours and group.client is None and len(group.tasks) > 1:
+        return (server_container(group, setting, secret),)
+    return tuple(
+        user_container(task, plan)
+        if task.template is not None
+        else step_container(task, setting, secret)
+        for task in group.tasks
+    )
+
+
+def _before(group: Group) -> int:
+    """Give the number of our steps that prepare the user's: they need not be seen to run."""
+    users = [index for index, task in enumerate(group.tasks) if task.template is not None]
+    return users[0] if users else 0
+
+
+def _renamed(container: Mapping[str, Any], steps: tuple[Container, ...]) -> Container:
+    """Keep the names of the user's init containers apart from ours and Argo's."""
+    name = str(container.get("name"))
+    taken = _RESERVED | {step["name"] for step in steps}
+    return {**container, "name": f"user-{name}" if name in taken else name}
+
+
+def _volumes(
+    group: Group, plan: Plan, setting: Setting, spec: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], ...]:
+    own = list(spec.get("volumes") or ())
+    taken = sorted(str(each["name"]) for each in own if str(each["name"]).startswith("fedloom-"))
+    if taken:
+        raise JobError(
+            "BadTemplate",
+            f"the pod template of {group.name}: got the volume {taken[0]!r}, expected another name: "
+            "those that start with fedloom- are Fedloom's own",
+        )
+    workflow, key = names.workflow_of(plan), "plan.json"
+    secret = names.server_secret(workflow)
+    if group.client is not None:
+        secret = names.client_secret(workflow, parameter("part"))
+        key = f"{label_of(group.client)}.json"
+    ours: list[Mapping[str, Any]] = [
+        {"name": "fedloom-work", "emptyDir": {}},
+        {"name": "fedloom-tmp", "emptyDir": {}},
+        {
+            "name": "fedloom-plan",
+            "secret": {"secretName": secret, "items": [{"key": key, "path": "plan.json"}]},
+        },
+    ]
+    if _uses_edge(group):
+        ours.append({"name": "fedloom-edge", **_edge_state(group, plan, setting)})
+    if any(_has_data(task) for task in group.tasks):
+        ours.append({"name": "fedloom-data", "hostPath": {"path": parameter("folder")}})
+    return (*own, *ours)
+
+
+def _uses_edge(group: Group) -> bool:
+    return group.client is not None or any(task.template is not None for task in group.tasks)
+
+
+def _has_data(task: Task) -> bool:
+    return task.template is not None and needs_data(task, container_of(task))
+
+
+def _edge_state(group: Group, plan: Plan, setting: Setting) -> dict[str, Any]:
+    if group.client is None or setting.edge_state_path is None:
+        return {"emptyDir": {}}
+    job = plan.job
+    folder = f"{job['namespace']}/{job['name']}-{job['uid'][:8]}"
+    path = f"{setting.edge_state_path.rstrip('/')}/{folder}"
+    return {"hostPath": {"path": path, "type": "DirectoryOrCreate"}}
+
+
+def _rest(group: Group, spec: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
+    """Everything else of a pod's spec: the template's, and where the plan places the group."""
+    placement = group.tasks[0].placement
+    left_out = _TAKEN_APART | _OF_THE_ENGINE
+    if group.client is None:
+        server = setting.server_template.get("spec") or {}
+        # The place of the cloud's side is the aggregation worker's, whose code ever runs there.
+        rest = {name: value for name, value in server.items() if name not in left_out}
+        pulls = [*rest.pop("imagePullSecrets", ()), *(spec.get("imagePullSecrets") or ())]
+        left_out |= _PLACES | set(rest)
+        rest |= {name: value for name, value in spec.items() if name not in left_out}
+        if pulls:
+            rest["imagePullSecrets"] = pulls
+    else:
+        rest = {name: value for name, value in spec.items() if name not in left_out}
+    if placement.node_name:
+        rest["nodeName"] = parameter("node") if group.client else placement.node_name
+    if placement.node_selector:
+        rest["nodeSelector"] = dict(placement.node_selector)
+    if placement.tolerations:
+        rest["tolerations"] = [dict(each) for each in placement.tolerations]
+    return rest

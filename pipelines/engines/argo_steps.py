@@ -1,0 +1,131 @@
+"""The containers that Fedloom adds to a pod: its own steps, with no more rights than they need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pipelines.engines.argo_containers import (
+    EDGE,
+    EDGE_MOUNT,
+    LAST_WORDS,
+    PLAN,
+    WORK,
+    WORK_MOUNT,
+    Container,
+    parameter,
+)
+from pipelines.engines.argo_groups import Group
+from pipelines.engines.argo_setting import Setting
+from pipelines.plan import Task
+
+PLAN_FILE = f"{PLAN}/plan.json"
+CLIENT_STORE = f"presigned://{PLAN_FILE}"
+USER = 65532
+CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+
+_MOUNTS = (
+    WORK_MOUNT,
+    {"name": "fedloom-plan", "mountPath": PLAN, "readOnly": True},
+    {"name": "fedloom-tmp", "mountPath": "/tmp"},  # noqa: S108 (a folder of the container)
+)
+_NEEDS = {"requests": {"cpu": "50m", "memory": "96Mi"}}
+
+
+def fetch_container(setting: Setting) -> Container:
+    """Bring what a client's tasks start from onto its node."""
+    return _client_container(
+        "fetch", "components.fetch", ("--client", parameter("client")), setting
+    )
+
+
+def step_container(task: Task, setting: Setting, secret: str) -> Container:
+    """Run one of our steps, by the command that the plan names for it."""
+    module, options = _read(task)
+    if task.client is None:
+        return _server_container(task.step, module, options, setting, secret)
+    # The same for every client, so that all share one template.
+    same = [parameter("client") if option == task.client else option for option in options]
+    return _client_container(task.step, module, same, setting)
+
+
+def server_container(group: Group, setting: Setting, secret: str) -> Container:
+    """Run a whole group of our steps in one process."""
+    options = ("--group", group.name)
+    return _server_container("server", "components.server", options, setting, secret)
+
+
+def _read(task: Task) -> tuple[str, list[str]]:
+    """Take the module and its options out of the plan's command; the plan lies where the pod has it."""
+    after = task.command[task.command.index("-m") + 1 :]
+    place = after.index("--plan")
+    return after[0], [*after[1:place], *after[place + 2 :]]
+
+
+def _client_container(
+    name: str, module: str, options: Sequence[str], setting: Setting
+) -> Container:
+    arguments = ["--plan", PLAN_FILE, "--store", CLIENT_STORE, "--workdir", WORK]
+    arguments += ["--edge", EDGE, *options]
+    return {
+        **_container(name, module, arguments, setting),
+        "volumeMounts": [*_MOUNTS, EDGE_MOUNT],
+        "securityContext": _rights(is_root=setting.edge_state_path is not None),
+    }
+
+
+def _server_container(
+    name: str, module: str, options: Sequence[str], setting: Setting, secret: str
+) -> Container:
+    arguments = ["--plan", PLAN_FILE, "--store", setting.store_uri, "--workdir", WORK, *options]
+    container = _container(name, module, arguments, setting)
+    given = (setting.server_template.get("spec") or {}).get("containers") or [{}]
+    return {
+        **container,
+        "env": [*container["env"], *_store_variables(setting, secret)],
+        "resources": given[0].get("resources") or _NEEDS,
+        "volumeMounts": list(_MOUNTS),
+        "securityContext": _rights(is_root=False),
+    }
+
+
+def _container(name: str, module: str, arguments: list[str], setting: Setting) -> Container:
+    return {
+        "name": name,
+        "image": setting.steps_image,
+        "imagePullPolicy": setting.image_pull_policy,
+        "command": ["python", "-I", "-m", module],
+        "args": arguments,
+        "env": [{"name": "HOME", "value": "/tmp"}],  # noqa: S108 (a folder of the container)
+        "resources": _NEEDS,
+        "terminationMessagePolicy": LAST_WORDS,
+    }
+
+
+def _store_variables(setting: Setting, secret: str) -> list[dict[str, Any]]:
+    plain = {"AWS_ENDPOINT_URL": setting.store_endpoint, "AWS_REGION": setting.store_region}
+    variables: list[dict[str, Any]] = [
+        {"name": name, "value": value} for name, value in plain.items() if value
+    ]
+    for name in CREDENTIALS:
+        key = {"name": secret, "key": name, "optional": name == "AWS_SESSION_TOKEN"}
+        variables.append({"name": name, "valueFrom": {"secretKeyRef": key}})
+    return variables
+
+
+def _rights(*, is_root: bool) -> dict[str, Any]:
+    """Give the security context of our containers: that of the restricted standard.
+
+    The kubelet makes a folder of a hostPath for root alone, whoever the user's container runs as:
+    with such edge state our steps on the node are root, without any right but to set owners.
+    """
+    rights: dict[str, Any] = {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    if is_root:
+        rights["capabilities"]["add"] = ["CHOWN", "DAC_OVERRIDE", "FOWNER"]
+        return rights | {"runAsUser": 0, "runAsGroup": 0, "runAsNonRoot": False}
+    return rights | {"runAsUser": USER, "runAsGroup": USER, "runAsNonRoot": True}
