@@ -8,6 +8,7 @@ client whose update is missing or wrong is named and left out; fewer than `min_c
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -23,6 +24,8 @@ from fedloom.algorithms.layout import Layout
 from fedloom.algorithms.optimizers.registry import server_optimizer
 from fedloom.artifacts.arrays import ArrayFile
 from fedloom.artifacts.artifact import Artifact
+from fedloom.artifacts.layout import attempt_key
+from fedloom.errors import JobError
 
 if TYPE_CHECKING:
     from components.private_round import PrivateRound
@@ -147,14 +150,29 @@ def _masked_sum(
 
 
 def _run_as_command(request: Request, place: Place) -> dict[str, Any]:
-    """Aggregate what is in the store; too few updates are no failure of this step: commit says so."""
+    """Aggregate what is in the store; the model is left for an evaluation in the user's container too.
+
+    Raises JobError("TooFewClients"), after writing down which were missing and why.
+    """
     place.work.mkdir(parents=True, exist_ok=True)
-    found = run(request, place, {}).to_document()
-    (place.work / "aggregated.json").write_text(json.dumps(found))
+    found = run(request, place, {})
+    if found.model is None:
+        from components import commit
+
+        message = commit.too_few(request, found)
+        end = replace(request, outputs={"attempt": attempt_key(request.round, request.attempt)})
+        commit.record_failure(end, place, "TooFewClients", message, found)
+        raise JobError("TooFewClients", message)
+    model = place.store.materialize(
+        found.model.key, place.work / "models", digest=found.model.digest
+    )
+    shutil.copyfile(model, place.work / "model.safetensors")
+    document = found.to_document()
+    (place.work / "aggregated.json").write_text(json.dumps(document))
     return {
-        "accepted": sorted(found["reports"]),
-        "failures": found["failures"],
-        "model": found["model"],
+        "accepted": sorted(found.reports),
+        "failures": found.failures,
+        "model": document["model"],
     }
 
 

@@ -37,6 +37,7 @@ from fedloom.algorithms.layout import Layout
 from fedloom.artifacts.arrays import ArrayFile
 
 _NORMALIZED = "fednova"
+_MOST = 2**48  # of one client: sums of any cohort's weights stay far inside float32
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def collect(
     """Read the reports; `failures` are the clients that the engine knows to have failed."""
     reports = collect_reports(request, place, failures)
     found = Aggregated(reports, absent_clients(request, reports, failures))
-    found.drop(_clients_without_steps(request, reports))
+    found.drop(_clients_without_weight(request, reports))
     return found
 
 
@@ -125,24 +126,32 @@ def check_block(ballot: Ballot, block: Block) -> None:
         raise who_is_not_finite(ballot.clients, ballot.sources, block)
 
 
-def _clients_without_steps(request: Request, reports: Reports) -> BadClients:
-    """Find the clients that do not say by how many steps to weigh their updates."""
+def _clients_without_weight(request: Request, reports: Reports) -> BadClients:
+    """Find the clients that do not say, or not within reason, by how much to weigh their updates."""
     settings = request.settings
     is_normalized = settings["algorithm"] == _NORMALIZED
-    if not is_normalized and settings["aggregation"]["weights"] != "steps":
-        return BadClients({})
+    counts_steps = is_normalized or settings["aggregation"]["weights"] == "steps"
     purpose = "fednova divides" if is_normalized else "spec.aggregation.weights: steps weighs"
     bad = {}
     for client, report in reports.items():
-        steps = report["num_steps"]
-        if steps is None or (is_normalized and steps == 0):
+        examples, steps = report["num_examples"], report["num_steps"]
+        if not _is_count(examples, 0):
+            bad[client] = (
+                "BadResult",
+                f"num_examples: got {str(examples)[:40]}, expected an integer up to 2**48",
+            )
+        elif counts_steps and not _is_count(steps, 1 if is_normalized else 0):
             bad[client] = (
                 "NoSteps",
-                f"num_steps: got {steps}, expected the number of optimisation steps, by which "
-                f"{purpose} its update: fedloom.Update(..., num_steps=...) or num_steps in "
+                f"num_steps: got {str(steps)[:40]}, expected the number of optimisation steps, by "
+                f"which {purpose} its update: fedloom.Update(..., num_steps=...) or num_steps in "
                 "FEDLOOM_RESULT",
             )
     return BadClients(bad)
+
+
+def _is_count(value: object, least: int) -> bool:
+    return isinstance(value, int) and least <= value <= _MOST
 
 
 def _weights_of(request: Request, reports: Reports) -> Weights:

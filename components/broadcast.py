@@ -125,9 +125,7 @@ class _Difference:
         return self._codec.encode(difference, self._rng) if difference.any() else {}
 
     def _plain(self, name: str, spec: TensorSpec) -> dict[str, Array]:
-        is_same = all(
-            old.tobytes() == new.tobytes() for _, old, new in self._blocks(name, spec)
-        )
+        is_same = all(old.tobytes() == new.tobytes() for _, old, new in self._blocks(name, spec))
         return {} if is_same else {VALUES: self._new.read(name).reshape(-1)}
 
     def _after(

@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,21 +24,54 @@ from components.connection import connect
 from components.request import Place, Request
 from fedloom.errors import FedloomError, JobError
 
+Steps = Mapping[str, Request]
+"""The requests of a group's steps, by step."""
+
 
 def run_command(step: str, run: Callable[[Request, Place], dict[str, Any]]) -> NoReturn:
     """Parse the arguments, run the step, print its one JSON object, exit."""
     arguments = _parse(step)
-    try:
+
+    def with_request() -> dict[str, Any]:
         plan = json.loads(Path(arguments.plan).read_bytes())
-        printed = {
-            "state": "Succeeded",
-            **run(_request(plan, step, arguments), _place(arguments)),
-        }
+        return run(_request(plan, step, arguments), _place(arguments))
+
+    _run(step, arguments.client, with_request)
+
+
+def run_group_command(step: str, run: Callable[[Steps, Place], dict[str, Any]]) -> NoReturn:
+    """The same for what works on several steps at once: those of `--group`, or of `--client`'s train."""
+    arguments = _parse(step)
+
+    def with_steps() -> dict[str, Any]:
+        plan = json.loads(Path(arguments.plan).read_bytes())
+        return run(_steps(plan, arguments), _place(arguments))
+
+    _run(step, arguments.client, with_steps)
+
+
+def _run(step: str, client: str | None, work: Callable[[], dict[str, Any]]) -> NoReturn:
+    try:
+        printed = {"state": "Succeeded", **work()}
     except (FedloomError, OSError, ValueError) as error:
         reason = error.reason if isinstance(error, JobError) else type(error).__name__
         printed = {"state": "Failed", "reason": reason, "message": str(error)}
-    print(json.dumps({"step": step, "client": arguments.client, **printed}), flush=True)
+    print(json.dumps({"step": step, "client": client, **printed}), flush=True)
     sys.exit(0 if printed["state"] == "Succeeded" else 1)
+
+
+def _steps(plan: dict[str, Any], arguments: argparse.Namespace) -> Steps:
+    """Give the requests of a group by their steps."""
+    group = arguments.group
+    if group is None:
+        trains = [task for task in plan["tasks"] if task["step"] == "train"]
+        group = next((t["group"] for t in trains if t["client"] == arguments.client), None)
+    tasks = [task for task in plan["tasks"] if task["group"] == group]
+    if not tasks:
+        groups = sorted({task["group"] for task in plan["tasks"]})
+        got = arguments.group or arguments.client
+        raise JobError("NoSuchTask", f"got {got!r}, the plan has the groups {', '.join(groups)}")
+    return {task["step"]: Request.of(plan, task) for task in tasks}
 
 
 def _parse(step: str) -> argparse.Namespace:
@@ -50,6 +83,7 @@ def _parse(step: str) -> argparse.Namespace:
         "--edge", type=Path, help="what clients keep on this node from round to round"
     )
     parser.add_argument("--client", help="id of the client, for steps of a client")
+    parser.add_argument("--group", help="name of the group, for what runs all steps of one")
     parser.add_argument("--task", help="name of the task, for steps that a plan has several of")
     return parser.parse_args()
 

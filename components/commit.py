@@ -16,7 +16,6 @@ from components.command import run_command
 from components.outcome import read_outcome
 from components.request import Place, Request
 from fedloom.artifacts.artifact import Artifact
-from fedloom.errors import JobError
 
 NOT_NEEDED = "NotNeeded"
 """Why a reserve client has no update: nobody asked it. It is no client of the round."""
@@ -195,12 +194,12 @@ def _write(
 
 
 def _run_as_command(request: Request, place: Place) -> dict[str, Any]:
-    """Commit what aggregate, and evaluate where it ran, left in the work folder."""
+    """Commit what initialize or aggregate, and evaluate where it ran, left in the work folder."""
     found = Aggregated.of(json.loads((place.work / "aggregated.json").read_bytes()))
-    if found.model is None:
-        message = too_few(request, found)
-        record_failure(request, place, "TooFewClients", message, found)
-        raise JobError("TooFewClients", message)
+    if request.round == 0:
+        assert found.model is not None
+        result = commit_initial(request, place, found.model, found.states, {})
+        return {"round": 0, "metrics": {}, "model": result["model"]}
     evaluation = place.work / "evaluation.json"
     outcome = read_outcome(None, evaluation) if evaluation.exists() else None
     metrics = {} if outcome is None else dict(outcome.metrics or {})

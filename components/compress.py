@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from components.command import run_command
-from components.edge_state import own_folder
+from components.edge_state import EdgeState, own_folder
 from components.outcome import Outcome, read_outcome
 from components.request import Place, Request
 from components.residual import Residual
@@ -126,13 +127,25 @@ def _run_as_command(request: Request, place: Place) -> dict[str, Any]:
     report = run(request, place, outcome, load_arrays(fetch(place, request.inputs["model"]))[0])
     if received is not None:
         received.tell(report)
-    finished = time.time()
-    report |= {
-        "steps": {"compress": [started, finished]},
-        "seconds": round(finished - started, 6),
-    }
+    assert request.client is not None
+    EdgeState(place.edge / request.client).finish(report["update"]["digest"])
+    _tell_of_time(report, place, started)
     write_report(request, place, report)
     return {"report": report}
+
+
+def _tell_of_time(report: dict[str, Any], place: Place, started: float) -> None:
+    """Say where and when the client worked; what was before this step is known from `fetch`."""
+    finished = time.time()
+    steps = {"compress": [started, finished]}
+    fetched = place.work / "fetched.json"
+    if fetched.exists():
+        before = json.loads(fetched.read_bytes())
+        steps = {**before["steps"], "train": [before["finished"], started], **steps}
+    begun = min(start for start, _ in steps.values())
+    report |= {"steps": steps, "seconds": round(finished - begun, 6)}
+    if node := os.environ.get("FEDLOOM_NODE"):
+        report["node"] = node
 
 
 if __name__ == "__main__":

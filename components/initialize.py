@@ -1,16 +1,24 @@
-"""initialize (cloud, once): make round 0's model from a pretrained file or by the user's code."""
+"""initialize (cloud, once): make round 0's model from a pretrained file or by the user's code.
+
+As a command it runs behind the user's container, and takes what that left in the work folder; a pretrained
+model it fetches itself.
+"""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from components import user_code
-from components.outcome import Arrays
+from components.command import run_command
+from components.outcome import Arrays, read_outcome
 from components.request import Place, Request
 from fedloom.artifacts.arrays import dump_arrays, load_arrays
 from fedloom.artifacts.artifact import Artifact
+from fedloom.artifacts.opening import open_store
 from fedloom.errors import ArtifactError, JobError, UpdateError
 
 
@@ -21,10 +29,16 @@ def run(request: Request, place: Place, code: user_code.UserCode) -> Artifact:
     """
     pretrained = request.settings.get("pretrained")
     arrays = _pretrained(place.base / pretrained) if pretrained else _made(request, place, code)
+    return _stored(request, place, arrays)
+
+
+def _stored(request: Request, place: Place, arrays: Arrays) -> Artifact:
+    if not arrays:
+        raise JobError("NoInitialModel", "initialize gave no arrays")
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise JobError("NoInitialModel", f"tensor {name!r} of the first model holds NaN or Inf")
-    return place.store.put(request.outputs["model"], dump_arrays(arrays))
+    return place.store.put(request.outputs["model"], dump_arrays(arrays), replace=True)
 
 
 def _pretrained(path: Path) -> Arrays:
@@ -40,6 +54,34 @@ def _made(request: Request, place: Place, code: user_code.UserCode) -> Arrays:
         outcome = code.perform(request, place, state, None)
     except UpdateError as error:
         raise JobError("NoInitialModel", f"initialize: {error.message}") from error
-    if not outcome.arrays:
-        raise JobError("NoInitialModel", "initialize gave no arrays")
-    return outcome.arrays
+    return outcome.arrays or {}
+
+
+def _run_as_command(request: Request, place: Place) -> dict[str, Any]:
+    """Store the first model and leave its name for commit, as aggregate does."""
+    from components.aggregate import Aggregated
+
+    pretrained = request.settings.get("pretrained")
+    if pretrained:
+        arrays = _pretrained(_fetched(pretrained, place.work))
+    else:
+        try:
+            arrays = read_outcome(place.work / "update.safetensors", None).arrays or {}
+        except UpdateError as error:
+            raise JobError("NoInitialModel", f"initialize: {error.message}") from error
+    model = _stored(request, place, arrays)
+    found = Aggregated({}, {}, model)
+    (place.work / "aggregated.json").write_text(json.dumps(found.to_document()))
+    return {"model": {"key": model.key, "digest": model.digest}}
+
+
+def _fetched(url: str, work: Path) -> Path:
+    """Give a local file of a pretrained model: an object of S3, or a path of the container."""
+    if not url.startswith("s3://"):
+        return Path(url.removeprefix("file://"))
+    folder, _, name = url.rpartition("/")
+    return open_store(folder).materialize(name, work / "pretrained")
+
+
+if __name__ == "__main__":
+    run_command("initialize", _run_as_command)

@@ -16,7 +16,7 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 import numpy as np
 
@@ -45,8 +45,8 @@ def fingerprint(layout: Layout) -> str:
 class _Known:
     """The last fingerprint: all updates of a round are looked at with one layout."""
 
-    layout: Layout = {}
-    digits = ""
+    layout: ClassVar[Layout | None] = None
+    digits: ClassVar[str] = ""
 
 
 def of_what(metadata: Mapping[str, str]) -> str:

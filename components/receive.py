@@ -90,17 +90,17 @@ class _Receipt:
 
     def _build(self, held: Mapping[int, Path]) -> str:
         """Write the draft; say why by the longer way, if so."""
-        notice = ""
+        problem = f"{held[self._number].name} is damaged" if self._number in held else ""
         numbers = self._chain(held)
         if numbers:
             try:
                 self._catch_up(held.get(numbers[0] - 1), numbers)
             except (ArtifactError, UpdateError) as error:
-                notice = f"no model could be made of the changes, all of it was fetched: {error}"
+                problem = str(error)
             else:
                 return ""
         shutil.copyfile(self._fetch("model"), self._draft)
-        return notice
+        return problem and f"no use of the model that was held, all of it was fetched: {problem}"
 
     def _chain(self, held: Mapping[int, Path]) -> list[int]:
         """Give the rounds whose changes lead here from what is held; none where the model is cheaper.
@@ -143,8 +143,8 @@ class _Receipt:
                     writer.write(name, start, values)
             _, digest = writer.close()
         if digest != self._digest:
-            start = "nothing" if path is None else path.name
-            message = f"{start} and {len(numbers)} changes: got {digest}, expected {self._digest}"
+            before = "nothing" if path is None else path.name
+            message = f"{before} and {len(numbers)} changes: got {digest}, expected {self._digest}"
             raise CorruptArtifactError(message)
 
     def _encoding(self, number: int) -> Encoding:
@@ -186,7 +186,7 @@ def _short(digest: str) -> str:
     return digest.removeprefix("sha256:")[:32]
 
 
-def _run_as_command(request: Request, place: Place) -> dict[str, Any]:
+def run_as_command(request: Request, place: Place) -> dict[str, Any]:
     """Leave the model as `model.safetensors` in the work folder, for the user's container."""
     place.work.mkdir(parents=True, exist_ok=True)
     received = run(request, place)
@@ -197,4 +197,4 @@ def _run_as_command(request: Request, place: Place) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_command("receive", _run_as_command)
+    run_command("receive", run_as_command)

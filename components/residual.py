@@ -2,9 +2,9 @@
 
 `<folder>/residual-0007-<digest>.safetensors` is written when the update of round 7 is made and holds both
 states that can come of it: `kept.<slot>/<tensor>` for an accepted update, where only what the codec lost
-is left to be sent, and `lost.<slot>/<tensor>` for one that no round accepted, where all of it is. Which of the
-two counts is settled when the client takes part again. A round that is run once more, after a failed
-attempt or a kill, starts from the file of the round before and so gives the same bits.
+is left to be sent, and `lost.<slot>/<tensor>` for one that no round accepted, where all of it is. Which
+of the two counts is settled when the client takes part again. A round that is run once more, after a
+failed attempt or a kill, starts from the file of the round before and so gives the same bits.
 """
 
 from __future__ import annotations

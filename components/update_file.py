@@ -1,8 +1,9 @@
 """The compressed update as a safetensors file: written on the edge, read block by block in the cloud.
 
 The parts that the codec makes of each tensor's delta lie as `part_file` says; the header's metadata names
-the codec, the model's fingerprint and the round, so that no two rounds' updates are the same bytes. Deltas of
-integer and boolean tensors, and of float64 (where a model keeps it, it is for a reason), are sent as they are.
+the codec, the model's fingerprint and the round, so that no two rounds' updates are the same bytes. Deltas
+of integer and boolean tensors, and of float64 (where a model keeps it, it is for a reason), are sent as
+they are.
 """
 
 from __future__ import annotations
@@ -17,7 +18,13 @@ import numpy as np
 from components.part_file import OF, PartFile, PartWriter, fingerprint, of_what
 from fedloom.algorithms.compression.protocol import ArrayParts, Codec
 from fedloom.algorithms.compression.registry import codec as make_codec
-from fedloom.algorithms.layout import BLOCK_ELEMENTS, Layout, TensorSpec, accumulator_dtype, layout_of
+from fedloom.algorithms.layout import (
+    BLOCK_ELEMENTS,
+    Layout,
+    TensorSpec,
+    accumulator_dtype,
+    layout_of,
+)
 from fedloom.artifacts.arrays import ArrayFile
 from fedloom.errors import UpdateError
 
@@ -116,7 +123,7 @@ class UpdateFile:
     with this layout through this codec, in this round where one is given.
     """
 
-    def __init__(  # noqa: PLR0913 (the file, and what it must be)
+    def __init__(
         self,
         file: ArrayFile,
         layout: Layout,

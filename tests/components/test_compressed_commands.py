@@ -24,10 +24,14 @@ def embedded_run(folder: Path) -> Path:
     for name in ("job.yaml", "train.py", "prepare.py"):
         shutil.copy(EXAMPLE / name, folder)
     text = (folder / "job.yaml").read_text().replace("rounds: 20", f"rounds: {ROUNDS}")
-    kept = [line for line in text.splitlines() if "uplink" not in line and "compression" not in line]
+    kept = [
+        line for line in text.splitlines() if "uplink" not in line and "compression" not in line
+    ]
     text = "\n".join(kept).replace("\nspec:\n", f"\nspec:{COMPRESSION}", 1)
     old, new = "participation:\n", "participation:\n    clientsPerRound: 2\n"
-    (folder / "job.yaml").write_text(text.replace(old, new).replace("minClients: 8", "minClients: 2"))
+    (folder / "job.yaml").write_text(
+        text.replace(old, new).replace("minClients: 8", "minClients: 2")
+    )
     subprocess.run([sys.executable, folder / "prepare.py"], check=True)
     command = [sys.executable, "-m", "cli.main", "run", "-f", "job.yaml", "--state", "state"]
     found = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)

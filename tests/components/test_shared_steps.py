@@ -193,6 +193,21 @@ def test_fednova_divides_by_steps_in_every_shape(tmp_path):
     assert len(digests) == 1
 
 
+@pytest.mark.parametrize(
+    "claimed",
+    [10**400, 2**49, -1, 2.5, "many"],
+    ids=["huge", "large", "negative", "fraction", "text"],
+)
+def test_a_client_that_claims_an_absurd_number_of_examples_is_dropped_by_name(tmp_path, claimed):
+    for name, shape in {"flat": Aggregation(), "tree": Aggregation(fan_in=2)}.items():
+        server = Server(tmp_path / name, "abc")
+        server.send("d", num_examples=claimed)
+        found = server.run(server.plan(shape))
+        assert found.model is not None
+        assert found.failures["d"]["reason"] == "BadResult"
+        assert "num_examples" in found.failures["d"]["message"]
+
+
 def test_a_sum_that_changed_on_its_way_is_not_taken(tmp_path):
     server = Server(tmp_path, "abcde")
     plan = server.plan(Aggregation(fan_in=4))

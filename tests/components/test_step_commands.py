@@ -84,17 +84,20 @@ def test_a_round_of_commands_gives_the_bits_of_an_embedded_round(example, tmp_pa
     (tmp_path / "plan.json").write_text(json.dumps(plan))
     for task in plan["tasks"]:
         if task["step"] == "train":
-            work = tmp_path / task["client"]
-            run_script(folder, task, first, work)
-            code, printed = run_step("compress", store, work, "--client", task["client"])
+            work, whose = tmp_path / task["client"], ("--client", task["client"])
+            code, printed = run_step("fetch", store, work, *whose)
             assert (code, printed["state"]) == (0, "Succeeded")
+            run_script(folder, task, work / "model.safetensors", work)
+            code, printed = run_step("compress", store, work, *whose)
+            assert (code, printed["state"]) == (0, "Succeeded")
+            assert list(printed["report"]["steps"]) == ["fetch", "train", "compress"]
             assert printed["report"]["uplink_bytes"] < first.stat().st_size / 3
     server = tmp_path / "server"
     code, printed = run_step("aggregate", store, server)
     assert code == 0
     assert len(printed["accepted"]) == 10
     evaluate = next(task for task in plan["tasks"] if task["step"] == "evaluate")
-    run_script(folder, evaluate, store / printed["model"]["key"], server)
+    run_script(folder, evaluate, server / "model.safetensors", server)
     code, printed = run_step("commit", store, server)
     assert code == 0
 
@@ -116,9 +119,38 @@ def test_a_client_without_an_update_and_a_round_with_too_few_say_so(example, tmp
     code, printed = run_step("compress", store, tmp_path / "empty", "--client", "nobody")
     assert (code, printed["reason"]) == (1, "NoSuchTask")
     code, printed = run_step("aggregate", store, tmp_path / "server")
-    assert (code, printed["accepted"], printed["model"]) == (0, [], None)
-    assert printed["failures"]["digits-0"]["reason"] == "NoUpdate"
-    code, printed = run_step("commit", store, tmp_path / "server")
     assert (code, printed["reason"]) == (1, "TooFewClients")
-    assert (store / "round-0001/attempt-1.json").exists()
+    attempt = json.loads((store / "round-0001/attempt-1.json").read_bytes())
+    assert attempt["clients"]["digits-0"]["reason"] == "NoUpdate"
     assert not (store / "round-0001/result.json").exists()
+
+
+def test_the_first_model_and_a_whole_group_of_the_server_are_commands_too(example, tmp_path):
+    folder, embedded, plan = example
+    store = tmp_path / "store"
+    first = json.loads((embedded / "round-0000/plan.json").read_bytes())
+    (tmp_path / "plan.json").write_text(json.dumps(first))
+    (start,) = (task for task in first["tasks"] if task["step"] == "initialize")
+    work = tmp_path / "server"
+    run_script(folder, start, tmp_path / "none", work)
+    for step in ("initialize", "commit"):
+        code, printed = run_step(step, store, work)
+        assert (code, printed["state"]) == (0, "Succeeded")
+    made = (store / "round-0000/model.safetensors").read_bytes()
+    assert made == (embedded / "round-0000/model.safetensors").read_bytes()
+
+    tasks = [task for task in plan["tasks"] if task["step"] != "evaluate"]
+    (tmp_path / "plan.json").write_text(json.dumps({**plan, "tasks": tasks}))
+    for task in tasks:
+        if task["step"] == "train":
+            mine, whose = tmp_path / task["client"], ("--client", task["client"])
+            run_step("fetch", store, mine, *whose)
+            run_script(folder, task, mine / "model.safetensors", mine)
+            run_step("compress", store, mine, *whose)
+    code, printed = run_step("server", store, tmp_path / "cloud", "--group", "server")
+    assert (code, printed["steps"]) == (0, ["aggregate", "commit"])
+    result = json.loads((store / "round-0001/result.json").read_bytes())
+    expected = json.loads((embedded / "round-0001/result.json").read_bytes())
+    assert result["model"]["digest"] == expected["model"]["digest"]
+    code, printed = run_step("server", store, tmp_path / "cloud", "--group", "nothing")
+    assert (code, printed["reason"]) == (1, "NoSuchTask")

@@ -129,7 +129,9 @@ def test_every_client_builds_what_the_server_holds(tmp_path, codec, lossless):
         assert received.notice == ""
 
 
-@pytest.mark.parametrize(("codec", "parameters"), [("int8", {}), ("bf16", {}), ("topk", {"fraction": 0.3})])
+@pytest.mark.parametrize(
+    ("codec", "parameters"), [("int8", {}), ("bf16", {}), ("topk", {"fraction": 0.3})]
+)
 def test_what_a_codec_loses_is_made_good_by_the_next_changes(tmp_path, codec, parameters):
     server = Server(tmp_path, codec, **parameters)
     for number in range(ROUNDS + 1, ROUNDS + 5):
@@ -149,7 +151,9 @@ def test_tensors_that_no_codec_takes_are_the_model_s_own(server):
 
 def test_a_tensor_that_did_not_change_costs_nothing(server):
     sizes = [change.size_bytes for number, change in server.changes.items() if number > 1]
-    assert max(sizes) < 60 * 41 + 300 + 4 * 12 + 400 + 600  # not the 500 of `still`, the 40 of `fixed`
+    assert (
+        max(sizes) < 60 * 41 + 300 + 4 * 12 + 400 + 600
+    )  # not the 500 of `still`, the 40 of `fixed`
 
 
 def test_a_client_that_was_there_fetches_one_change(server):
@@ -209,7 +213,9 @@ def test_a_damaged_cache_costs_bytes_and_never_a_wrong_model(server, damage):
     data = bytearray(server.cache.read_bytes())
     data[-9] ^= 64
     foreign = dump_arrays({"x": np.ones(3, np.float32)})
-    server.cache.write_bytes({"cut": data[:-1], "flip": data, "empty": b"", "foreign": foreign}[damage])
+    server.cache.write_bytes(
+        {"cut": data[:-1], "flip": data, "empty": b"", "foreign": foreign}[damage]
+    )
     received = server.receive(2)
     assert received.path.read_bytes() == server.store.get(server.held[2].key)
     assert "all of it was fetched" in received.notice
@@ -222,6 +228,7 @@ def test_a_damaged_cache_of_the_very_model_is_not_used(server):
     received = server.receive(2)
     assert received.path.read_bytes() == server.store.get(server.held[2].key)
     assert received.downlink_bytes == server.held[2].size_bytes
+    assert "is damaged" in received.notice
 
 
 def test_a_change_that_is_gone_is_gone_round(server):

@@ -1,0 +1,76 @@
+"""fetch (edge, before train): lay out on the node what the user's container starts from.
+
+In the work folder: the model, the drift correction where the job has one, and `fetched.json` with the
+times. In the edge folder: the client's own state, as the last accepted round left it. The embedded engine
+needs no such step, its workers hand these over in memory.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from components.command import Steps, run_group_command
+from components.edge_state import EdgeState
+from components.request import Place, Request
+from components.user_code import UserCode, fetch
+from fedloom.artifacts.arrays import dump_arrays
+from fedloom.errors import JobError
+
+MODEL, CORRECTION, TIMES = "model.safetensors", "correction.safetensors", "fetched.json"
+_ANYBODY = 0o777  # the user's container may run as anybody
+
+
+def run(steps: Steps, place: Place) -> dict[str, Any]:
+    """Prepare the client whose tasks these are; give what was fetched."""
+    started = time.time()
+    if "train" not in steps:
+        raise JobError("NoSuchTask", f"got the steps {', '.join(steps)}, expected train among them")
+    training, client = steps["train"], steps["train"].client
+    assert client is not None
+    place.work.mkdir(parents=True, exist_ok=True)
+    if "masking" in steps["compress"].settings:
+        from components import masking
+
+        masking.prepare(steps["compress"], place)
+    if "receive" in steps:
+        from components import receive
+
+        receive.run_as_command(steps["receive"], place)
+        training = receive.received_of(place.work).given_to(training)
+    folder = EdgeState(place.edge / client).begin(training.settings["accepted"])
+    folder.chmod(_ANYBODY)
+    _lay_out(training, place)
+    finished = time.time()
+    times = {"steps": {"fetch": [started, finished]}, "finished": finished}
+    (place.work / TIMES).write_text(json.dumps(times))
+    return {"seconds": round(finished - started, 6), "kept": sorted(_names(folder))}
+
+
+def _lay_out(training: Request, place: Place) -> None:
+    """Leave the client's model and its correction where the user's container finds them."""
+    target = place.work / MODEL
+    if "drift" not in training.settings:
+        shutil.copyfile(fetch(place, training.inputs["model"]), target)
+        return
+    from components.drift import belongings_of
+    from fedloom.training.correction import write_correction
+
+    given = belongings_of(training, place, UserCode()).given
+    if given.arrays is None:
+        shutil.copyfile(fetch(place, training.inputs["model"]), target)
+    else:
+        target.write_bytes(dump_arrays(given.arrays))
+    if given.correction is not None:
+        write_correction(place.work / CORRECTION, given.correction)
+
+
+def _names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+if __name__ == "__main__":
+    run_group_command("fetch", run)
