@@ -179,7 +179,7 @@ def received_of(work: Path) -> Received:
     except FileNotFoundError:
         message = f"{work} has no {_RECORD}: expected components.receive to have run there"
         raise UpdateError("NoModel", message) from None
-    return Received(work / _COPY, document["downlink_bytes"], document["notice"])
+    return Received(Path(document["path"]), document["downlink_bytes"], document["notice"])
 
 
 def _short(digest: str) -> str:
@@ -191,9 +191,10 @@ def run_as_command(request: Request, place: Place) -> dict[str, Any]:
     place.work.mkdir(parents=True, exist_ok=True)
     received = run(request, place)
     shutil.copyfile(received.path, place.work / _COPY)
-    record = {"downlink_bytes": received.downlink_bytes, "notice": received.notice}
-    (place.work / _RECORD).write_text(json.dumps(record))
-    return record
+    told = {"downlink_bytes": received.downlink_bytes, "notice": received.notice}
+    # Not the copy: the delta is against what the client was given, whatever its container does to that.
+    (place.work / _RECORD).write_text(json.dumps({**told, "path": str(received.path)}))
+    return told
 
 
 if __name__ == "__main__":
