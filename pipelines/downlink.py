@@ -4,7 +4,8 @@
     round r:   per client [receive -> train -> compress]  ->  [aggregate -> evaluate -> broadcast -> commit]
 
 The first change is from nothing: the first model through the codec, or through int8 where the codec sends
-but a few values or ranks of a tensor, which are no model. A job that sends the model as it is has neither task and pays for neither.
+but a few values or ranks of a tensor, which are no model. A job that sends the model as it is has neither
+task and pays for neither.
 """
 
 from __future__ import annotations
@@ -22,7 +23,12 @@ from pipelines.user_settings import command_of
 
 _HELD, _CHANGE = "broadcast", "model-delta"
 _SMALL = {"codec": "int8", "parameters": {}, "lossless": "zstd"}
-_DENSE = ("none", "bf16", "int8", "int4")  # every value of a tensor comes down, more or less exactly
+_DENSE = (
+    "none",
+    "bf16",
+    "int8",
+    "int4",
+)  # every value of a tensor comes down, more or less exactly
 
 
 class Downlink:

@@ -42,19 +42,16 @@ class StreamWriter:
         self._pending = bytearray()
         self._ends: list[int] = []
         self._stored_bytes = 0
-        self._file = cast(
-            "IO[bytes]",
-            BytesIO() if folder is None else SpooledTemporaryFile(_SPOOL_BYTES, dir=folder),  # noqa: SIM115 (closed by close)
-        )
+        self._file = _scratch_file(folder)
 
     def append(self, values: Array) -> None:
         """Add the elements of an array of the stream's dtype, shape (elements,)."""
         self.size += values.size
-        raw = memoryview(np.ascontiguousarray(values).view(_BYTE)) if values.size else b""
+        raw = np.ascontiguousarray(values).view(_BYTE).data if values.size else memoryview(b"")
         if not self._is_compressed:
             self._stored_bytes += self._file.write(raw)
             return
-        rest = memoryview(raw)
+        rest = raw
         while len(self._pending) + len(rest) >= CHUNK_BYTES:
             missing = CHUNK_BYTES - len(self._pending)
             self._store(bytes(self._pending) + rest[:missing].tobytes())
@@ -88,6 +85,12 @@ class StreamWriter:
         is_smaller = len(frame) <= len(chunk) - max(len(chunk) // _LEAST_SAVING, 1)
         self._stored_bytes += self._file.write(frame if is_smaller else chunk)
         self._ends.append(self._stored_bytes)
+
+
+def _scratch_file(folder: Path | None) -> IO[bytes]:
+    if folder is None:
+        return BytesIO()
+    return cast("IO[bytes]", SpooledTemporaryFile(_SPOOL_BYTES, dir=str(folder)))
 
 
 def blocks_of(file: IO[bytes], dtype: np.dtype[Any]) -> Iterator[Array]:

@@ -117,5 +117,5 @@ def _waiting(status: Mapping[str, Any], containers: Iterable[Mapping[str, Any]])
 def seconds_between(started: str | None, finished: str | None) -> float | None:
     if not started or not finished:
         return None
-    start, end = (datetime.fromisoformat(each) for each in (started, finished))
-    return (end - start).totalseconds_between()
+    start, end = datetime.fromisoformat(started), datetime.fromisoformat(finished)
+    return (end - start).total_seconds()

@@ -86,7 +86,9 @@ def test_every_byte_down_is_one_of_an_object_in_the_store(many):
     compress(many, {"codec": "topk", "fraction": 0.05})
     many.run()
     results = results_of(many.state)
-    sizes = {number: each["state"]["model-delta"]["size_bytes"] for number, each in enumerate(results)}
+    sizes = {
+        number: each["state"]["model-delta"]["size_bytes"] for number, each in enumerate(results)
+    }
     (store,) = (many.state / "artifacts/default").iterdir()
     for number, size in sizes.items():
         assert size == (store / f"round-{number:04d}/model-delta.safetensors").stat().st_size
@@ -180,7 +182,9 @@ def test_an_attempt_that_failed_costs_no_second_model(many):
     assert many.run().phase == "Succeeded"
     second = results_of(many.state)[2]
     assert second["attempt"] == 2
-    assert second["traffic"]["downlink_bytes"] == 0, "everybody held the model since the first attempt"
+    assert second["traffic"]["downlink_bytes"] == 0, (
+        "everybody held the model since the first attempt"
+    )
 
 
 def test_a_program_gets_the_model_that_its_node_holds(many):

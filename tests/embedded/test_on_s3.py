@@ -47,6 +47,22 @@ def test_a_job_on_s3_gives_the_bits_of_a_local_one(s3_bench, minio_server, s3_bu
     assert s3_bench.finished["model"]["digest"] == digest
 
 
+def test_shards_read_large_updates_from_s3_in_ranges(s3_bench, tmp_path):
+    wide = '"v": np.zeros(1_500_000, np.float32), "w": rng'
+    moved = "model['v'] = model['v'] + rng.normal(size=1_500_000).astype(np.float32)"
+    script = s3_bench.files["train.py"].replace('"w": rng', wide)
+    s3_bench.files["train.py"] = script.replace(
+        "return fedloom.Update(", f"{moved}\n        return fedloom.Update("
+    )
+    s3_bench.spec |= {"rounds": 1, "aggregation": {"shards": 2}}
+    assert s3_bench.run().phase == "Succeeded"
+    digest = s3_bench.finished["model"]["digest"]
+    del s3_bench.spec["transmitter"]
+    s3_bench.spec["aggregation"] = {}
+    s3_bench.run(tmp_path / "local")
+    assert s3_bench.finished["model"]["digest"] == digest
+
+
 def test_a_job_on_s3_goes_on_where_it_stood(s3_bench):
     s3_bench.spec["rounds"] = 2
     s3_bench.run()

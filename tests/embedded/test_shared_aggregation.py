@@ -124,3 +124,13 @@ def test_too_few_clients_are_told_as_after_one_aggregation(crowd, tmp_path, shap
     assert (decision.phase, decision.reason) == ("Failed", "TooFewClients")
     assert "client-02: ScriptFailed" in decision.message
     assert "client-07: NotFinite" in decision.message
+
+
+@pytest.mark.parametrize("shape", [{"fanIn": 4}, {"shards": 2}], ids=["tree", "shards"])
+def test_why_a_task_that_shares_the_work_failed_is_why_the_job_failed(crowd, tmp_path, shape):
+    crowd.spec["aggregation"] = {**shape, "exclude": ["bn.*"]}
+    decision = crowd.run(tmp_path / "state", parallel=2)
+    assert (decision.phase, decision.reason) == ("Failed", "NothingExcluded")
+    store = next((tmp_path / "state/artifacts/default").iterdir())
+    attempt = json.loads((store / "round-0001/attempt-1.json").read_text())
+    assert attempt["reason"] == "NothingExcluded"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -71,15 +70,10 @@ def weigh_normalized(kind: str, num_examples: Counts, num_steps: Counts) -> Weig
 
 def _shares(kind: str, num_examples: Counts, num_steps: Counts) -> list[int]:
     kinds: Mapping[str, Callable[[], list[int]]] = {
-        "examples": lambda: [_count(value) for value in num_examples],
-        "steps": lambda: [_count(value) for value in num_steps],
+        "examples": lambda: list(num_examples),
+        "steps": lambda: list(num_steps),
         "uniform": lambda: [1] * len(num_examples),
     }
     if kind not in kinds:
         raise JobError("UnknownWeights", f"got weights {kind!r}, expected one of {sorted(kinds)}")
     return kinds[kind]()
-
-
-def _count(value: int) -> int:
-    """Take a count as it is unless no float can hold it."""
-    return value if value < math.ldexp(1, 1000) else int(math.ldexp(1, 1000))
