@@ -28,7 +28,7 @@ def run(request: Request, place: Place, code: user_code.UserCode) -> Artifact:
     Raises JobError("NoInitialModel") where it cannot be made, is empty or holds NaN/Inf.
     """
     pretrained = request.settings.get("pretrained")
-    arrays = _pretrained(place.base / pretrained) if pretrained else _made(request, place, code)
+    arrays = _pretrained(_fetched(pretrained, place)) if pretrained else _made(request, place, code)
     return _stored(request, place, arrays)
 
 
@@ -63,7 +63,7 @@ def _run_as_command(request: Request, place: Place) -> dict[str, Any]:
 
     pretrained = request.settings.get("pretrained")
     if pretrained:
-        arrays = _pretrained(_fetched(pretrained, place.work))
+        arrays = _pretrained(_fetched(pretrained, place))
     else:
         try:
             arrays = read_outcome(place.work / "update.safetensors", None).arrays or {}
@@ -75,12 +75,12 @@ def _run_as_command(request: Request, place: Place) -> dict[str, Any]:
     return {"model": {"key": model.key, "digest": model.digest}}
 
 
-def _fetched(url: str, work: Path) -> Path:
-    """Give a local file of a pretrained model: an object of S3, or a path of the container."""
+def _fetched(url: str, place: Place) -> Path:
+    """Give a local file of a pretrained model: an object of S3, or a path where this step runs."""
     if not url.startswith("s3://"):
-        return Path(url.removeprefix("file://"))
+        return place.base / url.removeprefix("file://")
     folder, _, name = url.rpartition("/")
-    return open_store(folder).materialize(name, work / "pretrained")
+    return open_store(folder).materialize(name, place.work / "pretrained")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The pod of a group: what runs in it in which order, with which volumes. Neither Argo's nor a Job's yet.
 
-In order: `fetch`, our steps before the user's, and the template's own init containers; then the user's
-container and what follows it, one after another.
+In order: `fetch` and the template's own init containers; then the user's container and what follows it, one
+after another.
 """
 
 from __future__ import annotations
@@ -22,7 +22,12 @@ from pipelines.engines.argo_containers import (
 )
 from pipelines.engines.argo_groups import Group, container_of
 from pipelines.engines.argo_setting import Setting
-from pipelines.engines.argo_steps import fetch_container, server_container, step_container
+from pipelines.engines.argo_steps import (
+    adopting_container,
+    fetch_container,
+    server_container,
+    step_container,
+)
 from pipelines.plan import Plan, Task
 
 _TAKEN_APART = frozenset(
@@ -68,9 +73,7 @@ def pod_of(group: Group, plan: Plan, setting: Setting) -> Pod:
     own = [_renamed(each, steps) for each in spec.get("initContainers") or ()]
     if group.client is not None:
         labels[names.CLIENT] = label_of(group.client)
-        before = _before(group)
-        own = [fetch_container(setting), *steps[:before], *own]
-        steps = steps[before:]
+        own = [*(fetch_container(setting) for _ in range(_is_training(group))), *own]
     return Pod(
         labels={**(metadata.get("labels") or {}), **labels},
         annotations=dict(metadata.get("annotations") or {}),
@@ -98,18 +101,19 @@ def _steps(group: Group, plan: Plan, setting: Setting) -> tuple[Container, ...]:
     is_ours = all(task.template is None for task in group.tasks)
     if is_ours and group.client is None and len(group.tasks) > 1:
         return (server_container(group, setting, secret),)
-    return tuple(
-        user_container(task, plan)
-        if task.template is not None
-        else step_container(task, setting, secret)
-        for task in group.tasks
-    )
+    containers: list[Container] = []
+    for task in group.tasks:
+        if task.template is None and task.step != "receive":  # which is a part of fetch
+            containers.append(step_container(task, setting, secret))
+        elif task.template is not None:
+            containers.append(user_container(task, plan))
+        if task.template is not None and task.step == "initialize":
+            containers.append(adopting_container(setting, secret))
+    return tuple(containers)
 
 
-def _before(group: Group) -> int:
-    """Give the number of our steps that prepare the user's: they need not be seen to run."""
-    users = [index for index, task in enumerate(group.tasks) if task.template is not None]
-    return users[0] if users else 0
+def _is_training(group: Group) -> bool:
+    return group.client is not None and any(task.step == "train" for task in group.tasks)
 
 
 def _renamed(container: Mapping[str, Any], steps: tuple[Container, ...]) -> Container:

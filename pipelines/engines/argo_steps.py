@@ -29,6 +29,10 @@ _MOUNTS = (
     {"name": "fedloom-plan", "mountPath": PLAN, "readOnly": True},
     {"name": "fedloom-tmp", "mountPath": "/tmp"},  # noqa: S108 (a folder of the container)
 )
+_NODE_VARIABLE = {
+    "name": "FEDLOOM_NODE",
+    "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}},
+}
 _NEEDS = {"requests": {"cpu": "50m", "memory": "96Mi"}}
 
 
@@ -49,6 +53,11 @@ def step_container(task: Task, setting: Setting, secret: str) -> Container:
     return _client_container(task.step, module, same, setting)
 
 
+def adopting_container(setting: Setting, secret: str) -> Container:
+    """Store the first model that the user's container left."""
+    return _server_container("adopt", "components.initialize", (), setting, secret)
+
+
 def server_container(group: Group, setting: Setting, secret: str) -> Container:
     """Run a whole group of our steps in one process."""
     options = ("--group", group.name)
@@ -67,8 +76,10 @@ def _client_container(
 ) -> Container:
     arguments = ["--plan", PLAN_FILE, "--store", CLIENT_STORE, "--workdir", WORK]
     arguments += ["--edge", EDGE, *options]
+    container = _container(name, module, arguments, setting)
     return {
-        **_container(name, module, arguments, setting),
+        **container,
+        "env": [*container["env"], _NODE_VARIABLE],
         "volumeMounts": [*_MOUNTS, EDGE_MOUNT],
         "securityContext": _rights(is_root=setting.edge_state_path is not None),
     }

@@ -292,10 +292,10 @@ def test_only_the_cloud_side_is_tried_again(planned, example, setting):
     assert "retryStrategy" not in template(workflow, "client")
 
 
-def test_what_a_client_receives_is_prepared_before_the_users_container(planned, example, setting):
+def test_what_a_client_receives_is_a_part_of_fetch(planned, example, setting):
     example[0]["spec"]["compression"] = {"downlink": {"codec": "int8"}}
     client = template(compile_plan(planned(example), setting), "client")
-    assert [c["name"] for c in client["initContainers"]] == ["fetch", "receive"]
+    assert [c["name"] for c in client["initContainers"]] == ["fetch"]
     assert [c["name"] for c in client["containerSet"]["containers"]] == ["train", "compress"]
 
 
@@ -303,8 +303,13 @@ def test_the_first_model_is_made_broadcast_and_committed_in_order(planned, examp
     example[0]["spec"]["compression"] = {"downlink": {"codec": "int8"}}
     server = template(compile_plan(planned(example, 0), setting), "server")
     steps = server["containerSet"]["containers"]
-    assert [step["name"] for step in steps] == ["initialize", "broadcast", "commit"]
-    assert [step.get("dependencies") for step in steps] == [None, ["initialize"], ["broadcast"]]
+    assert [step["name"] for step in steps] == ["initialize", "adopt", "broadcast", "commit"]
+    assert [step.get("dependencies") for step in steps] == [
+        None,
+        ["initialize"],
+        ["adopt"],
+        ["broadcast"],
+    ]
 
 
 def test_a_pretrained_model_needs_no_container_of_the_user(planned, example, setting):
