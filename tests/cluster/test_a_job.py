@@ -1,0 +1,106 @@
+"""`kubectl apply` runs a job: rounds become workflows, status tells the truth, the bits are the laptop's."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent.parent
+EXAMPLE = ROOT / "examples/05-on-a-cluster"
+
+
+def embedded_digest(documents: list[dict], folder: Path) -> str:
+    """Run the same job on this machine, with the pods' environment; give its model's digest."""
+    for name in ("train.py", "prepare.py"):
+        shutil.copy(EXAMPLE / name, folder)
+    (folder / "job.yaml").write_text(yaml.safe_dump_all(documents))
+    subprocess.run([sys.executable, "prepare.py"], cwd=folder, check=True)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("OPENBLAS")}
+    found = subprocess.run(
+        [sys.executable, "-m", "cli.main", "run", "-f", "job.yaml", "-o", "json"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(found.stdout.splitlines()[-1])["model"]["digest"]
+
+
+@pytest.mark.parametrize("runtime", ["direct", "dispatch"])
+def test_the_example_completes_and_gives_the_model_of_the_embedded_run(bench, tmp_path, runtime):
+    bench.spec["edge"] = {"runtime": runtime}
+    bench.spec["rounds"] = 3
+    bench.job["metadata"]["name"] = "digits-on-edges"
+    bench.submit()
+    bench.wait_for("Complete")
+    status = bench.status()
+    assert status["phase"] == "Succeeded"
+    assert (status["currentRound"], status["aggregationCount"]) == (3, 3)
+    assert [client["state"] for client in status["clients"]] == ["Succeeded"] * 3
+    assert {client["nodeName"] for client in status["clients"]} == {"edge-1", "edge-2", "edge-3"}
+    assert all(client["samples"] > 0 and client["uplinkBytes"] > 0 for client in status["clients"])
+    assert status["traffic"]["uplinkBytes"] < status["traffic"]["downlinkBytes"]
+    assert 0 < float(status["metrics"]["accuracy"]) <= 1
+    documents = [bench.job, *bench.documents[1:]]
+    assert status["model"]["digest"] == embedded_digest(documents, tmp_path)
+    samples = bench.kubectl.get("dataset", "digits-1")["status"]["numberOfSamples"]
+    assert samples == next(c["samples"] for c in status["clients"] if c["name"] == "digits-1")
+    metrics = bench.kubectl.get("model.sedna.io", "digits-model")["status"]["metrics"]
+    assert {"key": "accuracy", "value": status["metrics"]["accuracy"]} in metrics
+    bench.kubectl("delete", "fl", bench.name, "--wait=true")
+
+
+def test_kubectl_shows_where_a_job_stands(bench):
+    bench.submit()
+    bench.wait_for("Complete")
+    head, line = bench.kubectl("get", "fl", bench.name).splitlines()
+    assert head.split() == ["NAME", "PHASE", "ROUND", "CLIENTS", "METRIC", "AGE"]
+    assert line.split()[:3] == [bench.name, "Succeeded", "2"]
+    assert bench.condition("TrackingAvailable")["status"] == "True"
+    assert bench.status()["tracking"]["runId"]
+    reasons = bench.kubectl("get", "events", "-o", "jsonpath={.items[*].reason}")
+    assert "RoundCommitted" in reasons
+    workflows = bench.kubectl.get("wf", "-l", f"federatedlearningjob.sedna.io/name={bench.name}")
+    assert len(workflows["items"]) == 3  # round 0 and two more
+    assert "AWS_SECRET" not in json.dumps([w["spec"].get("arguments") for w in workflows["items"]])
+    bench.kubectl("delete", "fl", bench.name, "--wait=true")
+    bench.kubectl.until(
+        lambda: (
+            not bench.kubectl.get("wf", "-l", f"federatedlearningjob.sedna.io/name={bench.name}")[
+                "items"
+            ]
+        ),
+        why="the workflows' end",
+    )
+
+
+def test_a_suspended_job_waits_and_goes_on(bench):
+    bench.spec["suspend"] = True
+    bench.submit()
+    bench.wait_for("Suspended")
+    assert not bench.kubectl.get("wf", "-l", f"federatedlearningjob.sedna.io/name={bench.name}")[
+        "items"
+    ]
+    patch = '{"spec": {"suspend": false}}'
+    bench.kubectl("patch", "fl", bench.name, "--type=merge", "-p", patch)
+    bench.wait_for("Complete")
+    assert bench.condition("Suspended").get("status") != "True"
+
+
+def test_a_controller_that_is_killed_goes_on_where_it_stood(bench):
+    bench.spec["rounds"] = 3
+    bench.submit()
+    bench.kubectl.until(lambda: bench.status().get("aggregationCount") == 1, why="round 1")
+    system = ["-n", "fedloom-system"]
+    bench.kubectl(*system, "delete", "pod", "-l", "app.kubernetes.io/component=controller", "--now")
+    bench.wait_for("Complete")
+    workflows = bench.kubectl.get("wf", "-l", f"federatedlearningjob.sedna.io/name={bench.name}")
+    assert len(workflows["items"]) == 4
