@@ -5,7 +5,7 @@ EXAMPLE := examples/01-digits-numpy
 MINIO_VERSION := v0.0.0-20260212201848-7aac2a2c5b7c
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check lint types architecture minio crds cluster-install test-cluster \
+.PHONY: help demo test test-slow check lint types architecture minio crds compiled cluster-install test-cluster \
 	benchmarks clean
 
 help:  ## say what can be made
@@ -18,7 +18,7 @@ demo: .venv/installed  ## run the main job: ten clients learn to read digits
 	@$(BIN)/fedloom report $(EXAMPLE)/.fedloom/default/digits
 	@echo "your own job: copy $(EXAMPLE), change train.py and job.yaml (see its README)"
 
-test: .venv/installed-dev check minio  ## style, types, architecture and every test that is not slow
+test: .venv/installed-cluster check minio  ## style, types, architecture and every test that is not slow
 	$(BIN)/python -m pytest -m "not slow and not cluster"
 
 test-slow: .venv/installed-torch minio  ## the tests that `make test` leaves out; installs torch, 3 GB
@@ -48,6 +48,10 @@ minio: .tools/bin/minio  ## a real S3 server for the tests, built from its sourc
 crds: .venv/installed  ## write manifests/base/crds from the types in fedloom/api
 	$(BIN)/python -c "from pathlib import Path; from fedloom.api import crd, documents; \
 	[Path('manifests/base/crds', name).write_text(documents.render_crd(crd_)) for name, crd_ in crd.crds().items()]"
+
+compiled: .venv/installed-cluster  ## write each example's compiled round beside it
+	@for example in examples/*-*; do mkdir -p $$example/compiled; \
+	  $(BIN)/fedloom compile -f $$example/job.yaml --engine argo > $$example/compiled/round-1.yaml; done
 
 cluster-install: .venv/installed-dev  ## build the images, load them into $$KUBECONFIG's cluster, apply the quickstart
 	PYTHON=$(BIN)/python manifests/install

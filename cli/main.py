@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
+from cli.cluster.commands import COMMANDS as CLUSTER_COMMANDS
 from fedloom import __version__
 from fedloom.errors import FedloomError, InvalidJobError
 
@@ -64,7 +65,7 @@ def validate(files: tuple[Path, ...]) -> None:
 
 @commands.command("compile")
 @_FILES
-@click.option("--engine", type=click.Choice(["local"]), default="local", show_default=True)
+@click.option("--engine", type=click.Choice(["local", "argo"]), default="local", show_default=True)
 @click.option("--round", "number", type=click.IntRange(min=0), default=1, show_default=True)
 def compile_(files: tuple[Path, ...], engine: str, number: int) -> None:
     """Print what an engine would be given for one round."""
@@ -94,11 +95,16 @@ def report(state: Path, output: Path | None) -> None:
     click.echo(write_report(state, output or state / "report.html"))
 
 
+for _command in CLUSTER_COMMANDS:
+    commands.add_command(_command)
+
+
 def main() -> NoReturn:
     """Entry point; turns errors into one message and an exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
+    name = "kubectl fedloom" if Path(sys.argv[0]).stem == "kubectl-fedloom" else None
     try:
-        code = commands.main(standalone_mode=False)
+        code = commands.main(prog_name=name, standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except click.ClickException as error:
         error.show()

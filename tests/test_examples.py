@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.compile import compile_round
 from controller.embedded.run import Order, run_embedded
 from fedloom.api.documents import read_documents
 from fedloom.api.validation import job_to_run
@@ -185,3 +186,10 @@ def test_a_class_run_as_a_program_makes_the_same_models(prepared, events, tmp_pa
         return [event["model"]["digest"] for event in told if event["event"] == "round"]
 
     assert digests(twin) == digests(events)[:rounds]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+def test_the_compiled_workflow_beside_an_example_is_what_the_job_compiles_to(example):
+    """`make compiled` writes them."""
+    written = (example / "compiled/round-1.yaml").read_text()
+    assert written == compile_round([example / "job.yaml"], "argo", 1)

@@ -195,10 +195,11 @@ def _regroup(chunk: bytes, itemsize: int) -> Any:
 
 
 def _ungroup(content: bytes, itemsize: int) -> Array:
-    grouped = np.frombuffer(content, _BYTE)
-    if itemsize == 1:
-        return grouped
-    return np.ascontiguousarray(grouped.reshape(itemsize, -1).T).reshape(-1)
+    grouped = np.frombuffer(content, _BYTE).reshape(itemsize, -1)
+    raw = np.empty(grouped.size, _BYTE)
+    for place in range(itemsize):  # numpy's own transposition takes three times as long
+        raw[place::itemsize] = grouped[place]
+    return raw
 
 
 def _refuse(key: str, problem: str) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,7 +53,9 @@ class Server:
 
     def end_round(self, number: int, arrays: dict[str, np.ndarray] | None = None) -> None:
         data = dump_arrays(a_model(number) if arrays is None else arrays)
-        model = self.store.put(layout.model_key(number), data)
+        self.broadcast(number, self.store.put(layout.model_key(number), data))
+
+    def broadcast(self, number: int, model: Artifact) -> None:
         request = Request(
             JOB, number, ROUNDS, 1, "broadcast", None,
             inputs={"broadcast": self.ref(self.held[-1])} if self.held else {},
@@ -277,3 +280,25 @@ def test_a_broadcast_that_is_run_again_gives_the_same_bytes(tmp_path):
     assert first.held == second.held
     assert first.changes == second.changes
     assert not list((tmp_path / "a/server").iterdir()), "no draft is left"
+
+
+def test_memory_does_not_grow_with_the_model(tmp_path, monkeypatch):
+    """20 MB of model in tensors of 1 MB: what is held is a few tensors, and parts below a MiB."""
+
+    def large_model(number: int) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng(number)
+        return {f"layer.{n:02d}": rng.random(250_000, np.float32) for n in range(20)}
+
+    monkeypatch.setitem(globals(), "a_model", large_model)
+    monkeypatch.setitem(globals(), "ROUNDS", 1)
+    server = Server(tmp_path, "int8", "zstd")
+    server.receive(1, oldest=1)
+    model = server.store.put(layout.model_key(2), dump_arrays(large_model(2)))
+    steps = (lambda: server.broadcast(2, model), lambda: server.receive(2))
+    for step in steps:
+        tracemalloc.start()
+        try:
+            step()
+            assert tracemalloc.get_traced_memory()[1] < 8_000_000
+        finally:
+            tracemalloc.stop()

@@ -158,7 +158,7 @@ def test_damaged_caches_cost_bytes_and_change_no_bits(many, tmp_path):
     compress(many, {"codec": "stc", "fraction": 0.02})
     many.run(tmp_path / "whole")
     expected = many.finished["model"]["digest"]
-    interrupt(many, tmp_path / "stopped", 4)
+    interrupt(many, tmp_path / "stopped", 2)
     for path in (tmp_path / "stopped").glob("edge/*/fedloom/model-*"):
         path.write_bytes(path.read_bytes()[:-1])
     many.run(tmp_path / "stopped")
