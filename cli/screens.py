@@ -86,7 +86,7 @@ def row_of(event: Event) -> dict[str, Any]:
         "clients": f"{good}/{len(clients)}",
         "up": size_text(event["traffic"]["uplink_bytes"]),
         "down": size_text(event["traffic"]["downlink_bytes"]),
-        "seconds": f"{event['seconds']:.3f} s",
+        "seconds": "-" if event["seconds"] is None else f"{event['seconds']:.3f} s",
     }
 
 

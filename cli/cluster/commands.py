@@ -181,7 +181,8 @@ retry = _steering("retry", "Let a failed job go on after its last committed roun
 @_EVENTS
 def doctor(system_namespace: str, no_pods: bool, edges: int, output: str, **options: Any) -> None:
     """Check that jobs can run here: API, CRDs, rights, Argo, controller, store, MLflow, edges."""
-    from cli.cluster.doctor import Scope, examine
+    from cli.cluster.diagnosis.finding import Scope
+    from cli.cluster.doctor import examine
 
     server, namespace = _open(options)
     scope = Scope(namespace, system_namespace, 0 if no_pods else edges, not no_pods)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cli.cluster.server import Server
+from controller.cluster.job_run import RETRY
 from controller.cluster.job_status import is_final
 from controller.cluster.kubernetes import Cluster, Document
 from controller.cluster.nodes import seconds_of
@@ -84,8 +85,13 @@ def is_complete(status: JobStatus) -> bool:
     return any(c.type == words.COMPLETE and c.status == words.TRUE for c in status.conditions)
 
 
-def has_ended(status: JobStatus) -> bool:
-    return is_final(status)
+def has_ended(job: Mapping[str, Any]) -> bool:
+    """Whether the job has ended and nobody has asked for another try since."""
+    status = status_of(job)
+    asked = seconds_of((job["metadata"].get("annotations") or {}).get(RETRY))
+    ended = seconds_of(status.completion_time)
+    is_reopened = asked is not None and (ended is None or asked > ended)
+    return is_final(status) and (is_complete(status) or not is_reopened)
 
 
 def age_seconds(job: Mapping[str, Any], now: float) -> float:

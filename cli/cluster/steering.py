@@ -58,8 +58,10 @@ def retry(server: Server, namespace: str, name: str) -> str:
     status = status_of(job)
     if is_complete(status):
         raise JobError("Complete", f"{title_of(job)}: it is complete, nothing is left to retry")
-    if not has_ended(status):
-        raise JobError("NotFailed", f"{title_of(job)}: it has not failed, it is {status.phase}")
+    if not has_ended(job):
+        raise JobError(
+            "NotFailed", f"{title_of(job)}: it has not failed, it is {status.phase or 'Pending'}"
+        )
     # Times of the cluster's clock, in whole seconds: never before the end that it is to undo.
     asked = max(time.time(), (seconds_of(status.completion_time) or 0.0) + 1.0)
     text = datetime.fromtimestamp(asked, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -69,7 +71,7 @@ def retry(server: Server, namespace: str, name: str) -> str:
 
 def _refuse_ended(job: dict[str, object], verb: str) -> None:
     status = status_of(job)
-    if has_ended(status):
+    if has_ended(job):
         verdict = verdict_of(status)
         how = f"{verdict.type} ({verdict.reason})" if verdict else str(status.phase)
         raise JobError("Ended", f"{title_of(job)}: it has ended, {how}: nothing to {verb}")
