@@ -100,11 +100,11 @@ def get(name: str | None, all_namespaces: bool, output: str, **options: Any) -> 
     """List jobs, or show one with its clients."""
     from cli.cluster.listing import list_jobs, show_job
 
+    if name is not None and all_namespaces:
+        raise click.UsageError("-A lists jobs: a NAME is of one namespace")
     server, namespace = _open(options)
     if name is None:
         lines = list_jobs(server, None if all_namespaces else namespace, output)
-    elif all_namespaces:
-        raise click.UsageError("-A lists jobs: a NAME is of one namespace")
     else:
         lines = show_job(server, namespace, name, output)
     for line in lines:

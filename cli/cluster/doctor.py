@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import click
 
 from cli.cluster.diagnosis import cluster, house, rights, verdicts
-from cli.cluster.diagnosis.finding import OK, PROBLEM, UNKNOWN, Finding, Scope, guarded
+from cli.cluster.diagnosis.finding import OK, PROBLEM, UNKNOWN, Finding, Scope, forbidden, guarded
 from cli.cluster.diagnosis.house import House
 from cli.cluster.diagnosis.probes import Probe, Report, run_probes
 from cli.cluster.server import Server
@@ -64,7 +64,7 @@ def findings(server: Server, scope: Scope) -> Iterator[Finding]:
     try:
         home = house.look_at_house(server, scope)
     except ForbiddenError as error:
-        yield Finding("controller", UNKNOWN, f"you may not look: {error}")
+        yield Finding("controller", UNKNOWN, f"you may not look: {forbidden(error)}")
         home = House()
     else:
         yield from guarded(

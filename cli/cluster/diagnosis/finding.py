@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from controller.cluster.answers import ForbiddenError
 from fedloom.errors import FedloomError
 
+_CANNOT = re.compile(r'cannot \w+ resource "[^"]+"')
 OK, PROBLEM, UNKNOWN = "ok", "problem", "unknown"
 
 
@@ -43,9 +45,15 @@ def guarded(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Findi
     try:
         yield from check()
     except ForbiddenError as error:
-        yield Finding(name, UNKNOWN, f"you may not look: {error}")
+        yield Finding(name, UNKNOWN, f"you may not look: {forbidden(error)}")
     except FedloomError as error:
         yield Finding(name, PROBLEM, str(error))
+
+
+def forbidden(error: ForbiddenError) -> str:
+    """What exactly is not allowed, of all that an API server says about it."""
+    found = _CANNOT.search(str(error))
+    return found[0].replace('"', "") if found else str(error)
 
 
 def listed(names: list[str], most: int = 4) -> str:
