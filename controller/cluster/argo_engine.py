@@ -30,8 +30,9 @@ from fedloom.api.job import FederatedLearningJob
 from fedloom.artifacts import layout
 from fedloom.artifacts.store import Store
 from pipelines.engine import RunPhase, RunStatus
+from pipelines.engines.argo_clients import ClientStatus
 from pipelines.engines.argo_secrets import owned_by
-from pipelines.engines.argo_status import ClientStatus, WorkflowStatus, run_status
+from pipelines.engines.argo_status import WorkflowStatus, run_status
 from pipelines.plan import Plan
 
 _CLOSING_SECONDS = 60.0
@@ -132,10 +133,13 @@ class ArgoEngine:
             return submitted
         self.workflow = newest["metadata"]["name"]
         run = self._parse(newest).as_run()
-        if run.phase is RunPhase.RUNNING and self._has_committed(newest):
-            return replace(run, phase=RunPhase.SUCCEEDED)
-        if run.phase is RunPhase.FAILED and self.server_finding is not None:
-            finding = self.server_finding
+        if run.phase is RunPhase.RUNNING:
+            last = self.last_pod()
+            # Argo takes seconds to notice.
+            is_over = last is not None and is_done(last)
+            return replace(run, phase=RunPhase.SUCCEEDED) if is_over else run
+        finding = self.server_finding
+        if run.phase is RunPhase.FAILED and finding is not None:
             return replace(run, reason=finding.reason, message=finding.message)
         return run
 
@@ -160,14 +164,19 @@ class ArgoEngine:
         found = self._shared.pods.labelled(self.job.metadata.uid)
         return [pod for pod in found if is_of(pod, number, attempt)]
 
-    def _has_committed(self, workflow: Document) -> bool:
-        """Whether the last step has ended well, though Argo takes seconds to notice."""
+    def last_pod(self) -> Pod | None:
+        """Give the pod of the newest Workflow's last task, the one that commits; its last try."""
+        workflow = self.newest()
+        if workflow is None:
+            return None
         last = (workflow["metadata"].get("annotations") or {}).get(_LAST_TASK)
         wanted = f"{workflow['metadata']['name']}.{last}"
-        return last is not None and any(
-            node_name_of(pod) == wanted and is_done(pod)
+        found = [
+            pod
             for pod in self.pods_of(*attempt_of(workflow))
-        )
+            if node_name_of(pod).partition("(")[0] == wanted
+        ]
+        return max(found, key=node_name_of, default=None)
 
     def _unseen_submission(self) -> RunStatus | None:
         if self._submitted is None:

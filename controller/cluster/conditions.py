@@ -106,6 +106,8 @@ def _found(known: Known, before: Mapping[str, Condition]) -> Iterator[Condition]
     yield from _tracking(known)
     if known.decision is None:
         yield _stands_still(known)
+        if words.WORKFLOW_SUBMITTED in before:
+            yield before[words.WORKFLOW_SUBMITTED]
         return
     yield _progressing(known, known.decision)
     yield from _submitted(known, before)

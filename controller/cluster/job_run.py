@@ -19,7 +19,7 @@ from controller.cluster.resolve import Finding, Resolved
 from controller.cluster.stores import StoreAccess
 from controller.observed import Observed
 from fedloom.api.clients import clients_of
-from fedloom.api.status import FAILED, MOST_CLIENTS_SHOWN, ClientStatus, JobStatus
+from fedloom.api.status import FAILED, MOST_CLIENTS_SHOWN, SUCCEEDED, ClientStatus, JobStatus
 from pipelines.engine import RunPhase
 from pipelines.plan import Plan
 from pipelines.rounds import RoundPlanner
@@ -33,6 +33,9 @@ CANCEL = "fedloom.io/cancel"
 
 Result = Mapping[str, Any]
 
+_MOST_PEEK_SECONDS = 5.0
+_NO_REASON = ("NoUpdate", "PodDeleted")
+
 
 @dataclass
 class _Attempt:
@@ -42,6 +45,7 @@ class _Attempt:
     attempt: int = -1
     given_up: dict[str, Finding] = field(default_factory=dict)
     server: Finding | None = None
+    seen: dict[str, ClientRun] = field(default_factory=dict)
 
 
 class JobRun:
@@ -58,6 +62,11 @@ class JobRun:
         self.access = access
         self.store = access.open()
         self.last_status: JobStatus | None = None
+        self.observed: Observed | None = None
+        self.untold: list[Result] = []
+        """Committed rounds that nobody was told of yet."""
+        self.has_old_news = False
+        """Whether they include one that an earlier process may have told of."""
         self.clients: dict[str, ClientStatus] = {}
         self.pods_of_run: list[Pod] = []
         self._shared = shared
@@ -84,8 +93,8 @@ class JobRun:
         asked = self.job.metadata.annotations.get(RETRY)
         self.observer.forgive_before = seconds_of(asked) or 0.0
 
-    def observe(self) -> tuple[Observed, list[Result], bool]:
-        """Look at everything; give also the rounds committed since, and whether these are old news.
+    def observe(self) -> tuple[Observed, list[Result]]:
+        """Look at everything; give also the rounds committed since this was last asked.
 
         Raises JobError where the store refuses, TransientError where it does not answer.
         """
@@ -93,15 +102,20 @@ class JobRun:
         if is_first:
             self.observer.recover()
             self._is_recovered = True
+        self.observer.is_expecting = self._commit_seconds() is not None
         observed = self.observer.observe()
         new = self.observer.take_new()
         for result in new:
-            self.clients |= client_statuses(result, self._shown)
+            self.clients |= self._explained(client_statuses(result, self._shown))
+        # Of those that another process saw committed only what stays is told, and of the last.
+        self.untold += new[-1:] if is_first else new
+        self.has_old_news |= is_first and bool(new)
         nodes = self._shared.nodes()
         if nodes is not None:
             observed = replace(observed, unready=unready_clients(self._placements, nodes))
         self.pods_of_run = self._pods_of(observed)
-        return observed, new, is_first
+        self.observed = observed
+        return observed, new
 
     def plan(self, start: Start) -> Plan:
         return self.planner.plan(start)
@@ -126,21 +140,42 @@ class JobRun:
         if observed.not_before > now:
             waits.append(observed.not_before - now)
         if observed.run is not None and observed.run.phase is RunPhase.RUNNING:
+            at_work = self._commit_seconds()
+            waits += [] if at_work is None else [min(_MOST_PEEK_SECONDS, max(0.3, at_work / 10))]
             wait = reaper.next_look_seconds(self.pods_of_run, self._limits(), now)
             waits += [] if wait is None else [wait]
         return min(waits, default=None)
 
-    def client_runs(self, observed: Observed) -> dict[str, ClientRun]:
-        """The clients of the attempt at hand."""
+    def client_runs(self, observed: Observed, *, is_final: bool) -> dict[str, ClientRun]:
+        """The clients of the attempt at hand, or of that with which the job has ended."""
         run = observed.run
-        if run is None or run.phase is not RunPhase.RUNNING:
+        if run is None or (run.phase is not RunPhase.RUNNING and not is_final):
             return {}
         runs = reading.client_runs(self.engine.clients(), self.pods_of_run)
+        for name, before in self._attempt.seen.items():
+            if name not in runs:  # a Job that was too slow loses its pod
+                gone = before.state not in (SUCCEEDED, FAILED)
+                runs[name] = replace(before, state=FAILED, reason="PodDeleted") if gone else before
         for name, finding in self._attempt.given_up.items():
-            runs[name] = ClientRun(
-                FAILED, finding.reason, runs[name].node if name in runs else None
-            )
+            node = runs[name].node if name in runs else None
+            runs[name] = ClientRun(FAILED, finding.reason, node)
+        self._attempt.seen = dict(runs)
         return runs
+
+    def _explained(self, clients: dict[str, ClientStatus]) -> dict[str, ClientStatus]:
+        """Say why a client sent nothing, which the server cannot know but its pod has told."""
+        for name, client in clients.items():
+            run = self._attempt.seen.get(name)
+            is_unknown = client.state == FAILED and client.reason in _NO_REASON
+            if is_unknown and run is not None and self._attempt.round == client.last_round:
+                reason, node = run.reason or client.reason, run.node or client.node_name
+                clients[name] = replace(client, reason=reason, node_name=node)
+        return clients
+
+    def _commit_seconds(self) -> float | None:
+        """For how long the pod that commits is at work; None where it is not."""
+        last = self.engine.last_pod()
+        return None if last is None else reading.running_seconds(last, time.time())
 
     def _pods_of(self, observed: Observed) -> list[Pod]:
         run = observed.run

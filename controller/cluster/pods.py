@@ -9,7 +9,8 @@ from controller.cluster.conditions import ClientRun
 from controller.cluster.nodes import seconds_of
 from controller.cluster.resources import LABEL_ATTEMPT, LABEL_CLIENT, LABEL_ROUND
 from fedloom.api.status import FAILED, SUCCEEDED
-from pipelines.engines.argo_status import ClientStatus, pod_status, remembered
+from pipelines.engines.argo_clients import ClientStatus, pod_status, remembered
+from pipelines.engines.argo_reasons import cause_of_waiting
 
 Pod = Mapping[str, Any]
 
@@ -88,7 +89,9 @@ def broken_start(pod: Pod) -> tuple[str, str]:
         waiting = each["state"].get("waiting") or {}
         if waiting.get("reason") in _BROKEN_STARTS:
             message = waiting.get("message") or ""
-            return str(waiting["reason"]), f"container {each['name']}: {message}"
+            cause = cause_of_waiting(f"{waiting['reason']}:")
+            reason = str(waiting["reason"]) if cause is None else cause.reason
+            return reason, f"container {each['name']}: {message}"
     return "", ""
 
 
@@ -99,7 +102,7 @@ def age_seconds(pod: Pod, now: float) -> float:
 
 
 def node_name_of(pod: Pod) -> str:
-    """Argo's name of the step that the pod is: `<workflow>.<task>`."""
+    """Argo's name of the step that the pod is: `<workflow>.<task>`, and `(<n>)` where it has retries."""
     return str(pod["metadata"]["annotations"].get(_NODE_NAME, ""))
 
 
@@ -111,6 +114,13 @@ def is_done(pod: Pod) -> bool:
         if each["name"] not in _ARGOS_OWN
     ]
     return bool(codes) and all(code == 0 for code in codes)
+
+
+def running_seconds(pod: Pod, now: float) -> float | None:
+    """For how long the pod runs; None where it does not."""
+    started = seconds_of(pod["status"]["startTime"])
+    is_running = pod["status"]["phase"] == "Running" and started is not None
+    return max(0.0, now - (started or now)) if is_running else None
 
 
 def has_ended(pod: Pod) -> bool:

@@ -1,8 +1,10 @@
 """Who holds up a round and must go: past the deadline, never to start, or on a node that is lost.
 
-Deciding is pure. Acting is two steps, because Argo starts a deleted pod again as long as it waits for that
-pod's result: first the result is declared finished, then the pod is deleted without grace. A pod of a node
-that is offline goes too: the kubelet ends its containers when it is back.
+Deciding is pure. To act, deleting is no way: Argo starts a deleted pod again, at once where it was Pending.
+A pod has to fail instead. Where its kubelet works, a deadline of one second makes it do that, whatever its
+containers wait for. Where it does not, or there is none, the pod's status is written in its place, as
+Kubernetes does with pods of nodes that are gone; a kubelet that comes back ends what is Failed. The result
+that Argo still waits for is declared finished.
 """
 
 from __future__ import annotations
@@ -10,14 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from controller.cluster import pods as reading
 from controller.cluster.kubernetes import Cluster
 from controller.cluster.nodes import Node, lost_seconds
 from controller.cluster.pods import NODE_ID, Pod
 from controller.cluster.resources import BATCH_JOBS, PODS, TASK_RESULTS
-from fedloom.errors import FedloomError
 
 BROKEN_START_SECONDS = 60.0
 """How long a container may fail to start (an image that cannot be pulled) before it is given up."""
@@ -29,7 +29,8 @@ _FINISHED = {"workflows.argoproj.io/report-outputs-completed": "true"}
 class Verdict:
     """A pod that has to go, and why; `client` is None for the server's pod.
 
-    `node_id` names its WorkflowTaskResult where it is a pod of Argo's, `job` its Job where it is not.
+    `node_id` names its WorkflowTaskResult where it is a pod of Argo's, `job` its Job where it is not;
+    `has_kubelet`: whether it is bound to a node that answers.
     """
 
     pod: str
@@ -38,6 +39,7 @@ class Verdict:
     reason: str
     message: str
     job: str | None = None
+    has_kubelet: bool = True
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,16 @@ def verdicts(
         if reason:
             meta = pod["metadata"]
             node_id = (meta.get("annotations") or {}).get(NODE_ID)
-            client, job = reading.client_of(pod), meta.get("job")
-            yield Verdict(meta["name"], node_id, client, reason, message, job)
+            node = nodes.get(str(pod["spec"]["nodeName"]))
+            yield Verdict(
+                pod=meta["name"],
+                node_id=node_id,
+                client=reading.client_of(pod),
+                reason=reason,
+                message=message,
+                job=meta.get("job"),
+                has_kubelet=node is not None and lost_seconds(node, now) == 0,
+            )
 
 
 def next_look_seconds(found: Iterable[Pod], limits: Limits, now: float) -> float | None:
@@ -86,38 +96,21 @@ def next_look_seconds(found: Iterable[Pod], limits: Limits, now: float) -> float
     ]
     if alive:
         waits.append(limits.lost_node_seconds / 4)
-    return max(0.5, min(waits)) if waits else None
+    return max(2.0, min(waits)) if waits else None
 
 
 def carry_out(cluster: Cluster, namespace: str, verdict: Verdict) -> None:
     """Make a verdict true; doing it twice does no harm."""
     if verdict.node_id:
-        change: dict[str, Any] = {"metadata": {"labels": _FINISHED}}
-        known = cluster.patch(TASK_RESULTS, namespace, verdict.node_id, change)
-        if known is None:
-            _declare(cluster, namespace, verdict)
-    if verdict.job:
+        change = {"metadata": {"labels": _FINISHED}}
+        cluster.patch(TASK_RESULTS, namespace, verdict.node_id, change)
+    if verdict.job:  # it would make the pod again
         cluster.delete(BATCH_JOBS, namespace, verdict.job)
-    cluster.delete(PODS, namespace, verdict.pod, grace_seconds=0)
-
-
-def _declare(cluster: Cluster, namespace: str, verdict: Verdict) -> None:
-    """Declare the result of a pod that has not begun one: it never started."""
-    try:
-        pod = cluster.get(PODS, namespace, verdict.pod)
-        workflow = ((pod or {}).get("metadata", {}).get("labels") or {}).get(
-            "workflows.argoproj.io/workflow"
-        )
-        if workflow is None:
-            return
-        labels = _FINISHED | {"workflows.argoproj.io/workflow": workflow}
-        meta = {"name": verdict.node_id, "namespace": namespace, "labels": labels}
-        cluster.create(
-            TASK_RESULTS,
-            {"apiVersion": TASK_RESULTS.api_version, "kind": TASK_RESULTS.kind, "metadata": meta},
-        )
-    except FedloomError:
-        return  # Argo ends a pod that never started by itself once it is deleted
+    if verdict.has_kubelet:
+        cluster.patch(PODS, namespace, verdict.pod, {"spec": {"activeDeadlineSeconds": 1}})
+    else:
+        status = {"phase": "Failed", "reason": verdict.reason, "message": verdict.message}
+        cluster.patch(PODS, namespace, verdict.pod, {"status": status}, "status")
 
 
 def _judge(pod: Pod, nodes: Mapping[str, Node], limits: Limits, now: float) -> tuple[str, str]:

@@ -10,16 +10,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from controller.cluster.argo_engine import Shared
 from controller.cluster.cache import Cache
-from controller.cluster.conditions import Known, TrackingFacts
+from controller.cluster.conditions import Known
 from controller.cluster.events import NORMAL, WARNING, Recorder
 from controller.cluster.exposition import Metrics
 from controller.cluster.feedback import rfc3339
-from controller.cluster.job_run import CANCEL, RETRY, JobRun, Result
+from controller.cluster.job_run import CANCEL, RETRY, JobRun
 from controller.cluster.job_status import is_final, status_of
+from controller.cluster.job_tracking import JobTracking
 from controller.cluster.kubernetes import Document
 from controller.cluster.logs import log
 from controller.cluster.nodes import seconds_of
@@ -29,7 +29,6 @@ from controller.cluster.resources import JOBS
 from controller.cluster.stores import access_of
 from controller.cluster.telling import Teller
 from controller.decide import Decision, decide
-from controller.description import describe
 from controller.observed import Observed
 from fedloom.api.reading import read_status
 from fedloom.api.status import JobStatus, to_document
@@ -39,8 +38,6 @@ Key = tuple[str, str]
 
 _LOOK_AGAIN_SECONDS = 20.0
 """How soon to look again for what no event tells of: Secrets, stores."""
-
-_NO_FOLDER = Path("/nonexistent")
 
 
 @dataclass(frozen=True)
@@ -71,6 +68,7 @@ class Reconciler:
         self._teller = Teller(
             around.shared.cluster, around.objects, around.recorder, around.metrics
         )
+        self._tracking = JobTracking(around.publishing)
         self._runs: dict[Key, JobRun] = {}
         self._uids: dict[Key, str] = {}
 
@@ -89,7 +87,7 @@ class Reconciler:
             self._uids[key] = uid
         previous = self._previous(key, document)
         is_over = is_final(previous) and not _is_reopened(document, previous)
-        if is_over and key not in self._runs and not self._owes_tracking(previous):
+        if is_over and key not in self._runs and not self._tracking.is_owed(previous):
             return None
         resolved = resolve(document, self._around.objects)
         if not resolved.is_complete:
@@ -102,24 +100,24 @@ class Reconciler:
         return self._go_on(key, document, run, resolved)
 
     def _go_on(self, key: Key, document: Document, run: JobRun, resolved: Resolved) -> float | None:
-        known = Known(document["metadata"].get("generation", 0), resolved)
-        observed: Observed | None = None
+        known = self._known(document, run, resolved)
         try:
-            observed, new, is_first = run.observe()
-            self._publish(key, run, new)
+            observed, new = run.observe()
+            self._tracking.take(run, new, lambda: self._around.enqueue(key))
             known = self._decided(run, known, observed)
-            self._reopen_tracking(run, known)
             if known.decision is not None and known.decision.start is not None:
                 known = self._start(document, run, known)
         except StoreUnavailableError as error:
             log.warning("the store does not answer: %s", error, extra={"job": "/".join(key)})
             message = "the store of the job does not answer; the controller tries again"
-            known = replace(known, observed=observed, trouble=Finding("StoreUnavailable", message))
+            trouble = Finding("StoreUnavailable", message)
+            known = replace(self._known(document, run, resolved), trouble=trouble)
             self._say(key, document, known)
             raise
         except JobError as error:
-            return self._refused(key, document, replace(known, observed=observed), error)
-        self._teller.tell(document, run.job, new, is_first=is_first)
+            return self._refused(key, document, replace(known, observed=run.observed), error)
+        self._teller.tell(document, run.job, run.untold, is_old=run.has_old_news)
+        run.untold, run.has_old_news = [], False
         self._say(key, document, known)
         for verdict in run.reap(observed):
             who = f"client {verdict.client}" if verdict.client else "the server's pod"
@@ -130,8 +128,21 @@ class Reconciler:
             self._end(key, document, run, known.decision)
         return again
 
+    def _known(self, document: Document, run: JobRun | None, resolved: Resolved) -> Known:
+        """What is known before the job is looked at anew."""
+        known = Known(
+            document["metadata"].get("generation", 0), resolved, tracking=self._tracking.facts(run)
+        )
+        if run is None:
+            return known
+        return replace(
+            known, observed=run.observed, workflow=run.engine.workflow, clients=run.clients
+        )
+
     def _decided(self, run: JobRun, known: Known, observed: Observed) -> Known:
         decision = decide(run.job, observed, time.time())
+        if not decision.is_final:
+            self._tracking.go_on(run)
         if not decision.is_final and run.job.metadata.annotations.get(CANCEL) == "true":
             run.engine.close()
             decision = Decision("Failed", "Cancelled", f"annotation {CANCEL} is true")
@@ -140,9 +151,9 @@ class Reconciler:
             decision=decision,
             observed=observed,
             workflow=run.engine.workflow,
-            run=run.client_runs(observed),
+            run=run.client_runs(observed, is_final=decision.is_final),
             clients=run.clients,
-            tracking=self._tracking(run),
+            tracking=self._tracking.facts(run),
         )
 
     def _start(self, document: Document, run: JobRun, known: Known) -> Known:
@@ -169,44 +180,18 @@ class Reconciler:
         )
         return replace(known, workflow=run.engine.workflow)
 
-    def _publish(self, key: Key, run: JobRun, new: list[Result]) -> None:
-        publishing = self._around.publishing
-        if publishing is None:
-            return
-        if not publishing.knows(run.job.metadata.uid):
-            description = describe(run.job, run.resolved.datasets, _NO_FOLDER)
-            publishing.open(description, run.store, lambda: self._around.enqueue(key))
-        if new:
-            publishing.publish(run.job.metadata.uid, new)
-
-    def _reopen_tracking(self, run: JobRun, known: Known) -> None:
-        """A job that had ended and goes on again goes on in MLflow, too."""
-        publishing = self._around.publishing
-        if publishing is not None and known.decision is not None and not known.decision.is_final:
-            publishing.reopen(run.job.metadata.uid)
-
     def _end(self, key: Key, document: Document, run: JobRun, decision: Decision) -> None:
         """The job has ended: close its tracking, then forget it; its status says all there is."""
         is_done = decision.phase == "Succeeded"
         kind = NORMAL if is_done else WARNING
         word = "Complete" if is_done else "Failed"
         self._note(document, kind, word, f"{decision.reason}: {decision.message}")
-        publishing, uid = self._around.publishing, run.job.metadata.uid
-        if publishing is not None:
-            publishing.finish(uid, "FINISHED" if is_done else "FAILED")
-            if not publishing.is_done(uid):
-                return  # it says when it is
-            publishing.forget(uid)
-        self._runs.pop(key, None)
+        if self._tracking.end(run, decision):
+            self._runs.pop(key, None)
 
     def _stand_still(self, key: Key, document: Document, resolved: Resolved) -> float | None:
         """The job cannot be run as things are; say why. A round that runs already goes on."""
-        known = Known(document["metadata"].get("generation", 0), resolved)
-        run = self._runs.get(key)
-        if run is not None:
-            known = replace(known, clients=run.clients, tracking=self._tracking(run))
-        elif self._around.publishing is not None:
-            known = replace(known, tracking=TrackingFacts())
+        known = self._known(document, self._runs.get(key), resolved)
         finding = resolved.invalid or resolved.missing
         assert finding is not None
         self._note(document, WARNING, finding.reason, finding.message)
@@ -279,24 +264,13 @@ class Reconciler:
             run.update(resolved)
         return run
 
-    def _owes_tracking(self, status: JobStatus) -> bool:
-        """Whether an ended job may have rounds that MLflow does not know yet."""
-        if self._around.publishing is None or status.aggregation_count is None:
-            return False
-        states = {condition.type: condition.status for condition in status.conditions}
-        return states.get("TrackingAvailable") != "True"
-
-    def _tracking(self, run: JobRun) -> TrackingFacts | None:
-        publishing = self._around.publishing
-        return None if publishing is None else publishing.facts(run.job.metadata.uid)
-
     def _note(self, document: Document, kind: str, reason: str, message: str) -> None:
         self._around.recorder.tell(document, kind, reason, message)
 
     def _forget(self, key: Key) -> None:
         run, uid = self._runs.pop(key, None), self._uids.pop(key, None)
-        if self._around.publishing is not None and uid is not None:
-            self._around.publishing.forget(uid)
+        if uid is not None:
+            self._tracking.forget(uid)
         del run
 
 

@@ -32,13 +32,13 @@ class Teller:
         job: FederatedLearningJob,
         results: Sequence[Mapping[str, Any]],
         *,
-        is_first: bool,
+        is_old: bool,
     ) -> None:
-        """Tell of committed rounds; of those found at this process's first look only what stays."""
-        for result in results[-1:] if is_first else results:
+        """Tell of committed rounds; where they may be old news, only the other objects."""
+        for result in results:
             tell_datasets(self._cluster, self._objects, job, result)
             tell_model(self._cluster, self._objects, job, result)
-        for result in () if is_first else results:
+        for result in () if is_old else results:
             self._count(result)
             self._note(document, result)
 

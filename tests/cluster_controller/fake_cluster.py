@@ -135,9 +135,10 @@ class FakeCluster:
                 raise ApiUnavailableError("down")
             for version, kind, verb, document in news:
                 place = version
-                if kind == resource and namespace in (None, document["metadata"].get("namespace")):
-                    if _is_selected(document, selector):
-                        yield verb, copy.deepcopy(document)
+                where = document["metadata"].get("namespace")
+                is_meant = kind == resource and namespace in (None, where)
+                if is_meant and _is_selected(document, selector):
+                    yield verb, copy.deepcopy(document)
         yield "BOOKMARK", {"metadata": {"name": "", "resourceVersion": str(place)}}
 
     # What a test does to it.

@@ -7,7 +7,7 @@ import pytest
 from controller.cluster.pods import client_runs, is_done, kept_of_pod
 from controller.cluster.reaper import Limits, Verdict, carry_out, next_look_seconds, verdicts
 from controller.cluster.resources import BATCH_JOBS, PODS, TASK_RESULTS
-from pipelines.engines.argo_status import ClientStatus
+from pipelines.engines.argo_clients import ClientStatus
 
 START = 1767225600.0  # 2026-01-01T00:00:00Z, when every pod of these tests was made
 LIMITS = Limits(deadline_seconds=100, grace_seconds=10, lost_node_seconds=60)
@@ -86,14 +86,36 @@ def test_a_node_that_is_gone_for_long_enough_loses_its_client(make_pod, make_nod
     assert judged(make_pod(), {}, 1) == [("a", "NodeLost")]
 
 
-def test_a_verdict_finishes_the_result_first_and_then_deletes_the_pod(cluster, make_pod):
-    cluster.create(PODS, make_pod())
+def test_a_pod_of_a_node_that_answers_gets_a_deadline_for_its_kubelet(cluster, make_pod, nodes):
+    pod = make_pod()
+    cluster.create(PODS, pod)
     cluster.create(TASK_RESULTS, {"metadata": {"name": "node-a", "namespace": "ns"}})
-    carry_out(cluster, "ns", Verdict("pod-a", "node-a", "a", "NodeLost", ""))
+    verdict = next(iter(verdicts([kept_of_pod(pod)], nodes, LIMITS, START + 200)))
+    for _ in range(2):  # once more does no harm
+        carry_out(cluster, "ns", verdict)
     labels = cluster.get(TASK_RESULTS, "ns", "node-a")["metadata"]["labels"]
     assert labels == {"workflows.argoproj.io/report-outputs-completed": "true"}
-    assert cluster.get(PODS, "ns", "pod-a") is None
-    carry_out(cluster, "ns", Verdict("pod-a", "node-a", "a", "NodeLost", ""))  # once more: no harm
+    assert cluster.get(PODS, "ns", "pod-a")["spec"]["activeDeadlineSeconds"] == 1
+
+
+def test_a_pod_without_a_kubelet_is_written_off(cluster, make_pod, make_node):
+    pod = make_pod()
+    cluster.create(PODS, pod)
+    gone = {"edge-1": make_node("edge-1", "Unknown")}
+    verdict = next(iter(verdicts([kept_of_pod(pod)], gone, LIMITS, START + 200)))
+    carry_out(cluster, "ns", verdict)
+    status = cluster.get(PODS, "ns", "pod-a")["status"]
+    assert (status["phase"], status["reason"]) == ("Failed", "NodeLost")
+    carry_out(cluster, "ns", Verdict("gone", None, "a", "NodeLost", ""))
+
+
+def test_a_pod_that_was_never_scheduled_is_written_off(cluster, make_pod, nodes):
+    pod = make_pod(phase="Pending")
+    pod["spec"] = {}
+    cluster.create(PODS, pod)
+    verdict = next(iter(verdicts([kept_of_pod(pod)], nodes, LIMITS, START + 200)))
+    carry_out(cluster, "ns", verdict)
+    assert cluster.get(PODS, "ns", "pod-a")["status"]["phase"] == "Failed"
 
 
 def test_a_dispatched_client_loses_its_job_or_that_would_make_the_pod_again(cluster, make_pod):
@@ -102,10 +124,9 @@ def test_a_dispatched_client_loses_its_job_or_that_would_make_the_pod_again(clus
     del pod["metadata"]["annotations"]
     cluster.create(BATCH_JOBS, {"metadata": {"name": "j", "namespace": "ns"}})
     cluster.create(PODS, pod)
-    found = list(verdicts([kept_of_pod(pod)], {}, LIMITS, START))
-    carry_out(cluster, "ns", found[0])
+    verdict = next(iter(verdicts([kept_of_pod(pod)], {}, LIMITS, START)))
+    carry_out(cluster, "ns", verdict)
     assert cluster.get(BATCH_JOBS, "ns", "j") is None
-    assert cluster.get(PODS, "ns", "pod-a") is None
 
 
 def test_a_pod_knows_where_and_why_before_the_engine_does(make_pod):

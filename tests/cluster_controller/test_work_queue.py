@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 
 from controller.cluster.work_queue import WorkQueue
@@ -74,7 +75,7 @@ def test_the_pause_after_failures_doubles_up_to_a_minute_and_is_short_again_afte
         queue.take(0)
         queue.done("a")
     assert 0.4 <= pauses[0] <= 0.6
-    assert all(b > a for a, b in zip(pauses[:6], pauses[1:6], strict=False))
+    assert all(b > a for a, b in itertools.pairwise(pauses[:6]))
     assert 48 <= pauses[-1] <= 72
     queue.forget("a")
     assert queue.add_failed("a") <= 0.6
