@@ -24,6 +24,8 @@ _FIXED = (
     ),
     ("spec.pretrainedModel", lambda spec: spec["pretrained_model"]),
     ("spec.algorithm", lambda spec: spec["algorithm"]),
+    ("spec.aggregation", lambda spec: _rule_of(spec.get("aggregation"))),
+    ("spec.transfer", lambda spec: spec.get("transfer")),
     ("spec.hyperparameters", lambda spec: spec["hyperparameters"]),
     ("spec.compression", lambda spec: spec["compression"]),
     ("spec.participation.seed", lambda spec: spec["participation"]["seed"]),
@@ -175,6 +177,11 @@ def _check_owner(root: Path, record: Mapping[str, Any] | None, job: FederatedLea
                 "change it back or give another --state folder",
                 field,
             )
+
+
+def _rule_of(aggregation: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Give what decides on the model: trees and shards give the bits of the flat result."""
+    return {k: v for k, v in (aggregation or {}).items() if k not in ("fan_in", "shards")}
 
 
 def _noise_of(privacy: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -139,10 +139,29 @@ class JobSpec:
             "size(self.trainingWorkers) == size(oldSelf.trainingWorkers)",
             "the number of training workers cannot change: the clients of a job are fixed",
         ),
+        *(
+            Rule(
+                f"has(self.{field}) == has(oldSelf.{field}) && "
+                f"(!has(self.{field}) || self.{field} == oldSelf.{field})",
+                f"the {field} of a job cannot change: rounds already done would not count",
+            )
+            for field in ("algorithm", "aggregation", "compression", "pretrainedModel", "transfer")
+        ),
+        *(
+            Rule(
+                "!has(self.participation) || !has(oldSelf.participation) || "
+                f"!has(self.participation.{field}) || !has(oldSelf.participation.{field}) || "
+                f"self.participation.{field} == oldSelf.participation.{field}",
+                f"{field} cannot change: every round's cohort follows from it",
+            )
+            for field in ("seed", "sampling", "clientsPerRound")
+        ),
         Rule(
-            "has(self.algorithm) == has(oldSelf.algorithm) && "
-            "(!has(self.algorithm) || self.algorithm == oldSelf.algorithm)",
-            "the algorithm of a job cannot change: rounds already done would not count",
+            "has(self.privacy) == has(oldSelf.privacy) && (!has(self.privacy) || "
+            "(!has(self.privacy.noiseMultiplier) && !has(oldSelf.privacy.noiseMultiplier)) || "
+            "(has(self.privacy.noiseMultiplier) && has(oldSelf.privacy.noiseMultiplier) && "
+            "self.privacy.noiseMultiplier == oldSelf.privacy.noiseMultiplier))",
+            "the noise of a job cannot change: what was spent is known by the number of rounds",
         ),
         Rule(
             "!has(self.participation) || !has(self.participation.clientsPerRound) || "
