@@ -16,7 +16,7 @@ from typing import Any
 from pipelines.engines import argo_names as names
 from pipelines.engines.argo_containers import PLAN, parameters
 from pipelines.engines.argo_groups import Group, groups_of
-from pipelines.engines.argo_pods import Pod, pod_of
+from pipelines.engines.argo_pods import NOT_ON_AN_EDGE, Pod, pod_of
 from pipelines.engines.argo_setting import Setting
 from pipelines.plan import Plan
 
@@ -60,6 +60,7 @@ def dispatch_template(
     return {
         "metadata": {"labels": {**names.job_labels(plan), names.WORKER_TYPE: "aggregation"}},
         "serviceAccountName": setting.dispatcher_account or setting.service_account,
+        "affinity": NOT_ON_AN_EDGE,
         "volumes": [{"name": "fedloom-plan", "projected": {"sources": sources}}],
         "container": {
             "image": setting.dispatcher_image or setting.steps_image,

@@ -35,6 +35,20 @@ _TAKEN_APART = frozenset(
 )
 _OF_THE_ENGINE = frozenset(("restartPolicy", "automountServiceAccountToken"))
 _PLACES = frozenset(("affinity", "topologySpreadConstraints", "schedulerName", "priorityClassName"))
+NOT_ON_AN_EDGE = {
+    "nodeAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": {
+            "nodeSelectorTerms": [
+                {
+                    "matchExpressions": [
+                        {"key": "node-role.kubernetes.io/edge", "operator": "DoesNotExist"}
+                    ]
+                }
+            ]
+        }
+    }
+}
+"""Where the cloud's side goes if nobody says: KubeEdge gives its edges this label, and no taint."""
 _RESERVED = frozenset(("init", "wait", "fetch"))
 """Names of containers that Argo or we use."""
 
@@ -192,4 +206,6 @@ def _rest(group: Group, spec: Mapping[str, Any], setting: Setting) -> dict[str, 
         rest["nodeSelector"] = dict(placement.node_selector)
     if placement.tolerations:
         rest["tolerations"] = [dict(each) for each in placement.tolerations]
+    if group.client is None and not rest.keys() & {"affinity", "nodeName", "nodeSelector"}:
+        rest["affinity"] = NOT_ON_AN_EDGE
     return rest
