@@ -1,4 +1,4 @@
-"""The largest magnitudes: exactly as many as asked for, the same as by sorting, ties by place."""
+"""The largest magnitudes: as many as asked for unless they are 0, as by sorting, ties by place."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def chosen(values: np.ndarray, count: int) -> tuple[list[int], list[float]]:
 
 def by_sorting(values: np.ndarray, count: int) -> list[int]:
     magnitudes = np.abs(values.astype(np.float32))
-    return sorted(np.lexsort((np.arange(values.size), -magnitudes))[:count].tolist())
+    found = np.lexsort((np.arange(values.size), -magnitudes))[:count]
+    return sorted(found[magnitudes[found] > 0].tolist())
 
 
 @small

@@ -49,11 +49,11 @@ def decoded(
 
 
 def largest(values: np.ndarray, fraction: float) -> np.ndarray:
-    """Where the largest magnitudes are, the first of equal ones, as a mask."""
+    """Where the largest magnitudes above 0 are, the first of equal ones, as a mask."""
     order = np.lexsort((np.arange(values.size), -np.abs(values)))
     mask = np.zeros(values.size, bool)
     mask[order[: kept_count(values.size, fraction)]] = True
-    return mask
+    return mask & (values != 0)
 
 
 @small
@@ -69,7 +69,7 @@ def test_stc_sends_the_signs_of_the_largest_and_their_mean_magnitude(values, fra
     made = SparseTernary(fraction)
     out = decoded(made, encoded(made, values), values.size)
     mask = largest(values, fraction)
-    mean = np.float32(np.abs(values[mask]).astype(np.float64).mean()) if values.size else 0
+    mean = np.float32(np.abs(values[mask]).astype(np.float64).mean()) if mask.any() else 0
     expected = np.where(mask, np.where(values < 0, -mean, mean), 0)
     np.testing.assert_allclose(out, expected, rtol=1e-6)
 
@@ -86,6 +86,46 @@ def test_encoding_what_was_decoded_changes_nothing(made, size):
 def test_exactly_the_fraction_is_sent_but_at_least_one(made, size):
     out = decoded(made, encoded(made, normal(size)), size)
     assert np.count_nonzero(out) == max(1, round(size / 100))
+
+
+@each
+@pytest.mark.parametrize("size", [40, 70_000])
+def test_zeros_are_never_sent_even_where_a_fraction_would_have_room_for_them(made, size):
+    values = np.zeros(size, np.float32)
+    assert not decoded(made, encoded(made, values), size).any()
+    values[size // 2] = -3
+    out = decoded(made, encoded(made, values), size)
+    assert np.flatnonzero(out).tolist() == [size // 2]
+    assert out[size // 2] == -3
+
+
+@each
+@pytest.mark.parametrize("steps", [[7] * 300, [1, 65_535, 65_536, 5, 66_000], [140_000]], ids=str)
+def test_reading_on_in_any_steps_gives_the_same_and_reads_each_block_once(made, steps):
+    size = 200_000
+    parts = encoded(made, normal(size))
+    whole = decoded(made, parts, size)
+    reader, start = CountingParts(parts), 0
+    for step in steps:
+        stop = min(start + step, size)
+        out = np.empty(stop - start, np.float32)
+        made.decode(reader, (size,), start, stop, out)
+        assert out.tobytes() == whole[start:stop].tobytes()
+        start = stop
+    assert reader.blocks == -(-start // 65536)
+
+
+class CountingParts(ArrayParts):
+    """Counts how often a block was made anew."""
+
+    blocks = 0
+
+    def once(self, key, make):
+        def counted():
+            self.blocks += 1
+            return make()
+
+        return super().once(key, counted)
 
 
 @each

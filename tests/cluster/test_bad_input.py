@@ -36,7 +36,7 @@ def test_a_node_that_does_not_exist_is_named(bench):
     ("container", "reason"),
     [
         pytest.param({"image": "fedloom/none:1", "imagePullPolicy": "Never"}, "Image", id="image"),
-        pytest.param({"command": ["sh", "-c", "exit 3"]}, "exit code 3", id="exit"),
+        pytest.param({"command": ["sh", "-c", "exit 3"]}, "ScriptFailed", id="exit"),
         pytest.param({"command": ["true"]}, "NoUpdate", id="no-update"),
         pytest.param(
             {
@@ -55,19 +55,20 @@ def test_a_node_that_does_not_exist_is_named(bench):
 def test_a_client_that_fails_is_named_with_the_reason_and_the_round_goes_on(
     bench, container, reason
 ):
-    bench.template(0).update(container)
+    bench.template(1).update(container)  # the first one also makes the first model
     bench.spec["rounds"] = 1
     bench.spec["participation"] |= {"minClients": 2, "deadlineSeconds": 40}
     bench.submit()
     bench.wait_for("Complete")
-    client = bench.client("digits-1")
+    client = bench.client("digits-2")
     assert client["state"] == "Failed"
     assert reason in f"{client['reason']} {client.get('message', '')}"
 
 
 def test_too_few_updates_fail_the_job_with_the_clients_reasons(bench):
+    script = "[ $FEDLOOM_TASK = initialize ] && exec python train.py; echo no sensor >&2; exit 3"
     for index in range(3):
-        bench.template(index)["command"] = ["sh", "-c", "echo no sensor >&2; exit 3"]
+        bench.template(index)["command"] = ["sh", "-c", script]
     bench.spec["participation"] |= {"minClients": 2, "retries": 0}
     bench.submit()
     found = bench.wait_for("Failed")

@@ -152,6 +152,19 @@ def test_tensors_that_no_codec_takes_are_the_model_s_own(server):
         assert not np.array_equal(held["big"], model["big"])
 
 
+def test_the_largest_changes_of_all_tensors_come_down(tmp_path):
+    server = Server(tmp_path, "topk", fraction=0.05)
+    before, after = (arrays_of(server, server.held[number]) for number in (1, 2))
+    model = arrays_of(server, server.models[2])
+    names = ("big", "half", "still")
+    wanted = {n: model[n].astype(np.float32) - before[n].astype(np.float32) for n in names}
+    sizes = np.sort(np.concatenate([np.abs(wanted[name]).reshape(-1) for name in names]))
+    least = sizes[-round(0.05 * sizes.size)]
+    for name in names:
+        is_sent = np.abs(wanted[name]) >= least
+        np.testing.assert_array_equal(after[name] != before[name], is_sent)
+
+
 def test_a_tensor_that_did_not_change_costs_nothing(server):
     sizes = [change.size_bytes for number, change in server.changes.items() if number > 1]
     assert (
@@ -282,7 +295,8 @@ def test_a_broadcast_that_is_run_again_gives_the_same_bytes(tmp_path):
     assert not list((tmp_path / "a/server").iterdir()), "no draft is left"
 
 
-def test_memory_does_not_grow_with_the_model(tmp_path, monkeypatch):
+@pytest.mark.parametrize("codec", ["int8", "stc", "topk"])
+def test_memory_does_not_grow_with_the_model(tmp_path, monkeypatch, codec):
     """20 MB of model in tensors of 1 MB: what is held is a few tensors, and parts below a MiB."""
 
     def large_model(number: int) -> dict[str, np.ndarray]:
@@ -291,7 +305,7 @@ def test_memory_does_not_grow_with_the_model(tmp_path, monkeypatch):
 
     monkeypatch.setitem(globals(), "a_model", large_model)
     monkeypatch.setitem(globals(), "ROUNDS", 1)
-    server = Server(tmp_path, "int8", "zstd")
+    server = Server(tmp_path, codec, "zstd")
     server.receive(1, oldest=1)
     model = server.store.put(layout.model_key(2), dump_arrays(large_model(2)))
     steps = (lambda: server.broadcast(2, model), lambda: server.receive(2))

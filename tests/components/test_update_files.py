@@ -17,7 +17,7 @@ from fedloom.algorithms.layout import BLOCK_ELEMENTS, layout_of
 from fedloom.artifacts.arrays import ArrayFile, dump_arrays, load_arrays
 from fedloom.errors import ArtifactError, UpdateError
 
-CODECS = ("none", "bf16", "int8", "int4")
+CODECS = ("none", "bf16", "int8", "int4", "topk", "stc", "dgc")
 SHAPES = {"a": (300, 70), "b": (), "c": (0, 4), "d.weight": (513,)}
 
 
@@ -59,6 +59,50 @@ def test_zstd_changes_the_bytes_and_nothing_else(codec):
     np.testing.assert_array_equal(before["count"], deltas["count"])
 
 
+def test_what_is_largest_in_the_whole_update_is_sent_and_nothing_else():
+    deltas = some_deltas() | {"d.weight": np.linspace(-9, 9, 513, dtype=np.float32)}
+    flat = np.concatenate([deltas[name].reshape(-1) for name in ("a", "b", "c", "d.weight")])
+    least = np.sort(np.abs(flat))[-round(0.02 * flat.size)]
+    mean = np.abs(flat[np.abs(flat) >= least]).mean()
+    for codec in ("topk", "stc"):
+        encoding = Encoding(codec, {"fraction": 0.02})
+        update = opened(write_update(deltas, encoding, rng()), encoding, deltas)
+        read = read_all(update, deltas, 100)
+        for name in ("a", "b", "c", "d.weight"):
+            sent = deltas[name] if codec == "topk" else np.sign(deltas[name]) * mean
+            expected = np.where(np.abs(deltas[name]) >= least, sent, 0)
+            np.testing.assert_allclose(read[name], expected, rtol=1e-6)
+        np.testing.assert_array_equal(read["count"], deltas["count"])
+    shares = {name: np.count_nonzero(read[name]) / read[name].size for name in ("a", "d.weight")}
+    assert shares["d.weight"] > 0.5
+    assert 0 < shares["a"] < 0.01
+
+
+class HalfRemembered:
+    """Remembers by unit, and adds nothing."""
+
+    def __init__(self):
+        self.kept = {}
+
+    def outgoing(self, name, delta):
+        return delta
+
+    def keep(self, name, outgoing, decoded):
+        self.kept[name] = outgoing, decoded
+
+
+def test_a_memory_sees_what_the_server_will_read():
+    deltas, memory = some_deltas(), HalfRemembered()
+    encoding = Encoding("stc", {"fraction": 0.1})
+    update = opened(write_update(deltas, encoding, rng(), memory), encoding, deltas)
+    ((name, (outgoing, decoded)),) = memory.kept.items()
+    assert name == "a"
+    read = read_all(update, deltas, 1000)
+    names = ("a", "b", "c", "d.weight")
+    for arrays, flat in ((deltas, outgoing), (read, decoded)):
+        np.testing.assert_array_equal(np.concatenate([arrays[n].reshape(-1) for n in names]), flat)
+
+
 def test_what_shrinks_is_compressed_and_the_rest_is_left():
     zeros, noise = np.zeros(200_000, np.int8), np.random.default_rng(0).bytes(200_000)
     for values, is_smaller in ((zeros, True), (np.frombuffer(noise, np.int8), False)):
@@ -76,6 +120,14 @@ def test_the_header_does_not_grow_with_the_number_of_tensors():
     per_tensor = 8 + 4 + 2 * 2  # codes, a scale, two numbers among the sizes
     assert sizes[1] - sizes[0] <= 396 * per_tensor + 24
     assert sizes[0] < 4 * per_tensor + 300
+
+
+def test_a_codec_that_is_whole_says_nothing_of_tensors_at_all():
+    sizes = []
+    for count in (1, 400):
+        deltas = {f"layer.{n:03d}": np.ones(80_000 // count, np.float32) for n in range(count)}
+        sizes.append(len(write_update(deltas, Encoding("stc", {}), rng())))
+    assert sizes[0] == sizes[1]
 
 
 def test_two_rounds_never_give_the_same_bytes():
@@ -203,10 +255,10 @@ def test_what_lies_outside_a_part_is_not_read_from_its_neighbour():
             file.parts_of("a").read("codes", start, stop)
 
 
-@given(st.data())
-def test_a_damaged_file_is_refused_or_read_but_never_crashes(data):
-    deltas = {"a": np.linspace(-1, 1, 400, dtype=np.float32)}
-    encoding = Encoding("int8", {}, "zstd")
+@given(st.data(), st.sampled_from(["int8", "topk", "stc"]))
+def test_a_damaged_file_is_refused_or_read_but_never_crashes(data, codec):
+    deltas = {name: np.linspace(-1, 1, 200, dtype=np.float32) for name in "ab"}
+    encoding = Encoding(codec, {}, "zstd")
     content = bytearray(write_update(deltas, encoding, rng()))
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))

@@ -261,6 +261,7 @@ def test_a_round_without_evaluation_is_one_container_in_the_cloud(planned, examp
 def test_the_cloud_side_runs_where_the_aggregation_worker_says(planned, example, setting):
     raw = example[0]["spec"]["aggregationWorker"]["template"]
     raw["spec"]["nodeSelector"] = {"zone": "a"}
+    raw["spec"]["affinity"] = {"podAffinity": {}}
     raw["spec"]["containers"][0]["resources"] = {"requests": {"memory": "2Gi"}}
     worker(example)["affinity"] = {"nodeAffinity": {}}
     with_template = replace(setting, server_template=raw)
@@ -268,6 +269,16 @@ def test_the_cloud_side_runs_where_the_aggregation_worker_says(planned, example,
     assert server["nodeSelector"] == {"zone": "a"}
     assert server["affinity"] == raw["spec"]["affinity"]
     assert containers(server)["aggregate"]["resources"] == {"requests": {"memory": "2Gi"}}
+
+
+def test_the_cloud_side_keeps_off_the_edges_unless_it_is_placed(planned, example, setting):
+    def affinity() -> object:
+        return template(compile_plan(planned(example), setting), "server").get("affinity")
+
+    assert "node-role.kubernetes.io/edge" in json.dumps(affinity())
+    raw = example[0]["spec"]["aggregationWorker"]["template"]
+    raw["spec"]["nodeName"] = "cloud"
+    assert affinity() is None
 
 
 def test_edge_state_lies_below_the_jobs_own_folder(planned, example, setting):
