@@ -70,7 +70,7 @@ _PROXIMAL_MU = Parameter(
     "How strongly a client's weights are held near those it was given.", 0.1, Bounds(minimum=0)
 )
 _FRACTION = Parameter(
-    "Which part of the values is sent, the largest ones; of every tensor at least one.",
+    "Which part of an update's values is sent, the largest ones of all tensors together.",
     0.01,
     Bounds(above=0, maximum=1),
 )

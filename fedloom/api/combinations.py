@@ -27,6 +27,7 @@ def incompatible_fields(spec: JobSpec) -> Iterator[Problem]:
     yield from _clipping(spec)
     yield from _weights(spec, algorithm.name, rule)
     yield from _shapes(spec, rule)
+    yield from _sparse(spec, rule)
     yield from _drift(spec, algorithm.name, rule)
     yield from _participation(spec)
     yield from _transfer(spec)
@@ -79,6 +80,16 @@ def _shapes(spec: JobSpec, rule: str) -> Iterator[Problem]:
         if aggregation.fan_in is not None:
             message = "got it beside fanIn, expected one of the two ways to share the work"
             yield Problem("spec.aggregation.shards", message)
+
+
+def _sparse(spec: JobSpec, rule: str) -> Iterator[Problem]:
+    codec = spec.compression.uplink.codec
+    if rule in ("median", "trimmed-mean") and codec in ("dgc", "stc", "topk"):
+        message = (
+            f"got {codec!r} with {rule}, expected a codec that sends every value: of a value that "
+            "few clients send the middle is zero, and the model stands still"
+        )
+        yield Problem("spec.compression.uplink.codec", message)
 
 
 def _drift(spec: JobSpec, algorithm: str, rule: str) -> Iterator[Problem]:

@@ -46,6 +46,11 @@ def test_what_goes_together_is_accepted(checked, spec):
             "'median', which is a rule itself",
         ),
         ({"aggregation": {"rule": "krun"}}, "spec.aggregation.rule", "did you mean 'krum'?"),
+        (
+            {"algorithm": {"name": "median"}, "compression": uplink("stc")},
+            "spec.compression.uplink.codec",
+            "the model stands still",
+        ),
         ({"aggregation": {"trim": 1}}, "spec.aggregation.trim", "unknown parameter of mean"),
         (
             {"aggregation": {"clipNorm": 1.0, "clipQuantile": 0.5}},
