@@ -58,7 +58,8 @@ class EdgeState:
 
         Most scripts keep no state: their empty working folder stays and is used again.
         """
-        if not self._is_untouched() or _COMMITTED in self._entries():
+        entries = self._entries()
+        if _WORKING in entries and (_COMMITTED in entries or not self._is_untouched()):
             os.rename(self._path(_WORKING), self._path(_pending(digest)))
 
     def _is_untouched(self) -> bool:
