@@ -42,7 +42,8 @@ CODECS = """## Codecs
 """
 LEARNING = """## Learning
 
-`python benchmarks/learning.py` writes its table into [algorithms.md](algorithms.md).
+`python benchmarks/learning.py` writes its tables into [algorithms.md](algorithms.md#what-they-reach),
+[compression.md](compression.md#what-they-reach) and [robust-aggregation.md](robust-aggregation.md#what-they-reach).
 """
 MEASURES = {
     "round (ms)": ("round_seconds", 1e3),

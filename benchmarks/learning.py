@@ -1,13 +1,15 @@
 """How well each method learns the digits, what compression costs it, and what an attack does to it.
 
-    python benchmarks/learning.py [--rounds 50] [--seeds 3] [--only algorithms]
+    python benchmarks/learning.py [--rounds 50] [--seeds 12] [--only algorithms]
 
 Ten clients train a perceptron (64-200-10) for one local epoch per round (batches of 32, learning rate
 0.1), all of them in every round. What happens to their updates is Fedloom's own mathematics in one
 process, not its engine (see `learning_case.py`). Prints the tables, writes `results/learning.json` and
 the tables in docs/algorithms.md, docs/compression.md and docs/robust-aggregation.md.
 
-*Reference* is what an independent numpy program with the same set-up and draws of its own reached.
+*Reference* is what an independent numpy program with the same set-up reached over 3 splits of its own.
+The final accuracy differs from split to split by a standard deviation of 0.009 to 0.015: it takes 12
+splits for a mean to be within 0.005 of where it belongs.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ RESULT = ROOT / "benchmarks/results/learning.json"
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=50)
-    parser.add_argument("--seeds", type=int, default=3, help="splits, counted from seed 0")
+    parser.add_argument("--seeds", type=int, default=12, help="splits, counted from seed 0")
     parser.add_argument("--only", choices=sorted(TABLES), help="one table; nothing is written")
     options = parser.parse_args()
     result: dict[str, Any] = {
@@ -37,6 +39,8 @@ def main() -> None:
         "rounds": options.rounds,
         "seeds": options.seeds,
     }
+    for name, table in TABLES.items():
+        around_section(name, table)  # before minutes are spent on what has no place
     for name, table in TABLES.items():
         if options.only in (None, name):
             rows = table.measure(options.rounds, options.seeds)
@@ -50,16 +54,21 @@ def main() -> None:
 
 def write_section(name: str, table: Table, result: Mapping[str, Any]) -> None:
     """Put the table between its two markers in its document, in place of what is there."""
-    begin, end = f"<!-- learning {name}: begin -->", f"<!-- learning {name}: end -->"
-    path = ROOT / table.document
-    head, found, rest = path.read_text().partition(begin)
-    _, closed, tail = rest.partition(end)
-    if not found or not closed:
-        raise SystemExit(f"{path.name}: got no {begin} ... {end}, expected both")
+    head, tail = around_section(name, table)
     section = "\n".join(
         [_where(result), "", table.render(result[name]), *table.verdict(result[name])]
     )
-    path.write_text(f"{head}{begin}\n{section}\n{end}{tail}")
+    (ROOT / table.document).write_text(f"{head}\n{section}\n{tail}")
+
+
+def around_section(name: str, table: Table) -> tuple[str, str]:
+    """Give what stands before a table and behind it, markers included."""
+    begin, end = f"<!-- learning {name}: begin -->", f"<!-- learning {name}: end -->"
+    head, found, rest = (ROOT / table.document).read_text().partition(begin)
+    _, closed, tail = rest.partition(end)
+    if not found or not closed:
+        raise SystemExit(f"{table.document}: got no {begin} ... {end}, expected both")
+    return head + begin, end + tail
 
 
 def _where(result: Mapping[str, Any]) -> str:

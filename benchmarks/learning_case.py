@@ -22,6 +22,7 @@ from fedloom.algorithms.aggregation.registry import aggregator
 from fedloom.algorithms.aggregation.source import ArraySource
 from fedloom.algorithms.aggregation.weights import Weights, weigh, weigh_normalized
 from fedloom.algorithms.compression.feedback import feedback_of
+from fedloom.algorithms.compression.packing import Packing
 from fedloom.algorithms.compression.protocol import ArrayParts
 from fedloom.algorithms.compression.registry import codec
 from fedloom.algorithms.drift.control_variates import (
@@ -124,10 +125,8 @@ class _Client:
             self.variate_change = {name: after[name] - self._variates[name] for name in after}
             self._variates = after
         factor = _ATTACK if self._number < self._case.attackers else 1.0
-        return {
-            name: self._sent(name, (array - model[name]) * np.float32(factor), number)
-            for name, array in trained.items()
-        }
+        deltas = {n: (array - model[n]) * np.float32(factor) for n, array in trained.items()}
+        return self._sent(deltas, number)
 
     def _correction(self, model: Arrays, common: Arrays) -> DriftCorrection | None:
         if self._case.algorithm == "fedprox":
@@ -137,19 +136,23 @@ class _Client:
             return DriftCorrection(offset=drift_offset(common, self._variates))
         return None
 
-    def _sent(self, name: str, delta: np.ndarray[Any, Any], number: int) -> np.ndarray[Any, Any]:
-        if self._feedback is None:
-            decoded, size_bytes = _through(self._case.uplink, delta, (name, self._number, number))
+    def _sent(self, deltas: Arrays, number: int) -> Arrays:
+        result: Arrays = {}
+        encoding, key = self._case.uplink, (number, self._number + 1)
+        layout = layout_of(deltas)
+        packing = Packing(codec(encoding.codec, encoding.parameters), layout)
+        for unit in packing.units:
+            delta = packing.pack(unit, deltas)
+            state, outgoing = self._state.get(unit.name, {}), delta
+            if self._feedback is not None:
+                state = state or {slot: np.zeros_like(delta) for slot in self._feedback.slots}
+                outgoing = self._feedback.outgoing(delta, state)
+            decoded, size_bytes = _through(encoding, outgoing, (*key, *unit.name.encode()))
+            if self._feedback is not None:
+                self._state[unit.name] = self._feedback.kept(outgoing, decoded, state)
             self.sent_bytes += size_bytes
-            return decoded
-        state = self._state.setdefault(
-            name, {slot: np.zeros_like(delta) for slot in self._feedback.slots}
-        )
-        outgoing = self._feedback.outgoing(delta, state)
-        decoded, size_bytes = _through(self._case.uplink, outgoing, (name, self._number, number))
-        self._state[name] = self._feedback.kept(outgoing, decoded, state)
-        self.sent_bytes += size_bytes
-        return decoded
+            result |= packing.unpack(unit, decoded, layout)
+        return {name: result[name] for name in deltas}
 
 
 class _Server:
@@ -197,12 +200,14 @@ class _Server:
         """Give the model as clients have it after the change came down, and its bytes per client."""
         if self._case.downlink.codec == "none":
             return model, sum(array.nbytes for array in model.values())
-        total, result = 0, {}
-        for name, array in model.items():
-            decoded, size_bytes = _through(
-                self._case.downlink, array - received[name], (name, -1, number)
-            )
-            result[name] = received[name] + decoded
+        encoding, total, result = self._case.downlink, 0, dict(model)
+        packing = Packing(codec(encoding.codec, encoding.parameters), self._layout)
+        changes = {name: array - received[name] for name, array in model.items()}
+        for unit in packing.units:
+            change = packing.pack(unit, changes)
+            decoded, size_bytes = _through(encoding, change, (number, 0, *unit.name.encode()))
+            for name, values in packing.unpack(unit, decoded, self._layout).items():
+                result[name] = received[name] + values
             total += size_bytes
         return result, total
 
@@ -219,15 +224,16 @@ def _rule(case: Case, weights: Weights) -> Aggregator:
 
 
 def _through(
-    encoding: Encoding, values: np.ndarray[Any, Any], key: tuple[str, int, int]
+    encoding: Encoding, values: np.ndarray[Any, Any], key: tuple[int, ...]
 ) -> tuple[np.ndarray[Any, Any], int]:
-    """Give what arrives of a tensor on the other side of a codec, and how many bytes it took."""
-    name, client, number = key
+    """Give what arrives of a unit on the other side of a codec, and how many bytes it took.
+
+    `key`: the round, then what the noise is drawn for.
+    """
     if encoding.codec == "none":
         return values, values.nbytes
-    made = codec(encoding.codec, encoding.parameters, number)
-    rng = np.random.default_rng([number, client + 1, *name.encode()])
-    parts = made.encode(values, rng)
+    made = codec(encoding.codec, encoding.parameters, key[0])
+    parts = made.encode(values, np.random.default_rng(key))
     out = np.empty(values.size, np.float32)
     made.decode(ArrayParts(parts), values.shape, 0, values.size, out)
     return out.reshape(values.shape), sum(part.nbytes for part in parts.values())

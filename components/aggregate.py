@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -154,6 +155,7 @@ def _run_as_command(request: Request, place: Place) -> dict[str, Any]:
 
     Raises JobError("TooFewClients"), after writing down which were missing and why.
     """
+    started = time.time()
     place.work.mkdir(parents=True, exist_ok=True)
     found = run(request, place, {})
     if found.model is None:
@@ -167,7 +169,7 @@ def _run_as_command(request: Request, place: Place) -> dict[str, Any]:
         found.model.key, place.work / "models", digest=found.model.digest
     )
     shutil.copyfile(model, place.work / "model.safetensors")
-    document = found.to_document()
+    document = found.to_document() | {"steps": {"aggregate": [started, time.time()]}}
     (place.work / "aggregated.json").write_text(json.dumps(document))
     return {
         "accepted": sorted(found.reports),

@@ -16,16 +16,18 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
 
 from components.command import run_command
-from components.model_change import VALUES, apply_difference, described, is_encoded
+from components.model_change import VALUES, apply_difference, described
 from components.part_file import PartWriter
 from components.request import Place, Request
 from components.update_file import Array, Encoding
-from fedloom.algorithms.compression.protocol import ArrayParts, Codec
+from fedloom.algorithms.compression.packing import Packing, Unit
+from fedloom.algorithms.compression.protocol import ArrayParts, Codec, size_of
 from fedloom.algorithms.layout import BLOCK_ELEMENTS, TensorSpec, check_finite
 from fedloom.artifacts.arrays import ArrayFile, ArrayFileWriter
 from fedloom.artifacts.artifact import Artifact
@@ -80,7 +82,7 @@ def _fetch(place: Place, key: str, digest: str) -> Path:
 
 
 class _Difference:
-    """From what clients hold to the new model, tensor by tensor."""
+    """From what clients hold to the new model, unit by unit."""
 
     def __init__(
         self, new: ArrayFile, old: ArrayFile | None, encoding: Encoding, seed: int
@@ -93,22 +95,22 @@ class _Difference:
         self._layout = {
             name: TensorSpec(info.shape, info.dtype) for name, info in new.tensors.items()
         }
+        self._packing = Packing(self._codec, self._layout)
 
     def write(self, held: Path, change: Path, folder: Path | None) -> int:
         """Write what clients will hold and the change that leads there; give the change's size in bytes.
 
-        `folder` is for parts that are too large for memory.
+        `folder` is for what is too large for memory.
         """
         shapes = {name: (spec.dtype, spec.shape) for name, spec in self._layout.items()}
         with (
             PartWriter(self._encoding.lossless, folder) as parts,
             ArrayFileWriter(held, shapes) as writer,
         ):
-            for name in sorted(self._layout):
-                spec = self._layout[name]
-                made = self._encoded(name, spec) if is_encoded(spec) else self._plain(name, spec)
+            for unit in self._packing.units:
+                made = self._encoded(unit, folder) if unit.is_encoded else self._plain(unit.name)
                 parts.add(made)
-                for start, values in self._after(name, spec, made):
+                for name, start, values in self._after(unit, made):
                     writer.write(name, start, values)
             writer.close()
             metadata = self._encoding.metadata(self._layout)
@@ -116,34 +118,39 @@ class _Difference:
                 metadata |= described(self._layout)
             return parts.write(change, metadata)
 
-    def _encoded(self, name: str, spec: TensorSpec) -> dict[str, Array]:
-        difference = np.empty(spec.shape, np.float32)
-        flat = difference.reshape(-1)
-        for start, old, new in self._blocks(name, spec):
-            with np.errstate(over="ignore"):  # refused by the codec
-                np.subtract(new, old, out=flat[start : start + old.size], dtype=np.float32)
-        return self._codec.encode(difference, self._rng) if difference.any() else {}
+    def _encoded(self, unit: Unit, folder: Path | None) -> dict[str, Array]:
+        difference = _scratch(size_of(unit.shape), folder)
+        for name in unit.tensors:
+            _, offset = self._packing.place(name)
+            for start, old, new in self._blocks(name):
+                stretch = difference[offset + start : offset + start + old.size]
+                with np.errstate(over="ignore"):  # refused by the codec
+                    np.subtract(new, old, out=stretch, dtype=np.float32)
+        if not difference.any():
+            return {}
+        return self._codec.encode(difference.reshape(unit.shape), self._rng)
 
-    def _plain(self, name: str, spec: TensorSpec) -> dict[str, Array]:
-        is_same = all(old.tobytes() == new.tobytes() for _, old, new in self._blocks(name, spec))
+    def _plain(self, name: str) -> dict[str, Array]:
+        is_same = all(old.tobytes() == new.tobytes() for _, old, new in self._blocks(name))
         return {} if is_same else {VALUES: self._new.read(name).reshape(-1)}
 
-    def _after(
-        self, name: str, spec: TensorSpec, parts: dict[str, Array]
-    ) -> Iterator[tuple[int, Array]]:
+    def _after(self, unit: Unit, parts: dict[str, Array]) -> Iterator[tuple[str, int, Array]]:
         """What clients make of the parts."""
         reader = ArrayParts(parts)
-        for start, old, new in self._blocks(name, spec):
-            if not parts:
-                yield start, old
-            elif is_encoded(spec):
-                values = apply_difference(self._codec, reader, spec, start, old)
-                check_finite(name, [values])
-                yield start, values
-            else:
-                yield start, new
+        for name in unit.tensors:
+            _, offset = self._packing.place(name)
+            for start, old, new in self._blocks(name):
+                if not parts:
+                    yield name, start, old
+                elif unit.is_encoded:
+                    values = apply_difference(self._codec, reader, unit, offset + start, old)
+                    check_finite(name, [values])
+                    yield name, start, values
+                else:
+                    yield name, start, new
 
-    def _blocks(self, name: str, spec: TensorSpec) -> Iterator[tuple[int, Array, Array]]:
+    def _blocks(self, name: str) -> Iterator[tuple[int, Array, Array]]:
+        spec = self._layout[name]
         for start in range(0, spec.size, BLOCK_ELEMENTS):
             size = min(BLOCK_ELEMENTS, spec.size - start)
             old, new = np.zeros(size, spec.dtype), np.empty(size, spec.dtype)
@@ -153,16 +160,25 @@ class _Difference:
             yield start, old, new
 
 
+def _scratch(size: int, folder: Path | None) -> Array:
+    """Give float32 memory: of a nameless file in `folder` where it is much."""
+    if folder is None or 4 * size <= _MEMORY_BYTES:
+        return np.empty(size, np.float32)
+    with TemporaryFile(dir=folder) as file:
+        return np.memmap(file, np.float32, "w+", shape=(size,))
+
+
 def _run_as_command(request: Request, place: Place) -> dict[str, Any]:
     """Take the model that aggregate left in the work folder; leave what clients get beside it."""
     from components.aggregate import Aggregated
 
     path = place.work / "aggregated.json"
-    found = Aggregated.of(json.loads(path.read_bytes()))
+    document = json.loads(path.read_bytes())
+    found = Aggregated.of(document)
     if found.model is None:
         return {"change": None}  # commit says why
     found.states |= run(request, place, found.model)
-    path.write_text(json.dumps(found.to_document()))
+    path.write_text(json.dumps(document | found.to_document()))
     change = found.states.get(CHANGE)
     return {"change": None if change is None else change.key}
 

@@ -195,7 +195,8 @@ def _write(
 
 def _run_as_command(request: Request, place: Place) -> dict[str, Any]:
     """Commit what initialize or aggregate, and evaluate where it ran, left in the work folder."""
-    found = Aggregated.of(json.loads((place.work / "aggregated.json").read_bytes()))
+    document = json.loads((place.work / "aggregated.json").read_bytes())
+    found, steps = Aggregated.of(document), document.get("steps", {})
     if request.round == 0:
         assert found.model is not None
         result = commit_initial(request, place, found.model, found.states, {})
@@ -203,7 +204,9 @@ def _run_as_command(request: Request, place: Place) -> dict[str, Any]:
     evaluation = place.work / "evaluation.json"
     outcome = read_outcome(None, evaluation) if evaluation.exists() else None
     metrics = {} if outcome is None else dict(outcome.metrics or {})
-    result = commit_round(request, place, found, metrics, {})
+    if outcome is not None:  # in the user's container, between aggregate and this step
+        steps = {**steps, "evaluate": [steps["aggregate"][1], time.time()]}
+    result = commit_round(request, place, found, metrics, steps)
     return {"round": result["round"], "metrics": result["metrics"], "model": result["model"]}
 
 

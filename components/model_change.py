@@ -1,8 +1,9 @@
 """The change from one model to the next as it goes down to the clients: a file like an update's.
 
-Tensors of float16 and float32 change by what the codec keeps of a difference; of all other types the new
-values themselves are there. A tensor that stays as it was has no parts. Whoever applies the file, block by
-block, to the model it was made for gets the same bits as everybody else.
+Tensors of float16 and float32 change by what the codec keeps of a difference, of each by itself or of all
+as one (`packing`); of all other types the new values themselves are there. What stays as it was has no
+parts. Whoever applies the file, block by block, to the model it was made for gets the same bits as
+everybody else.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from components.part_file import PartFile, Parts, of_what
-from components.update_file import Array, Encoding, is_compressible
+from components.update_file import Array, Encoding
+from fedloom.algorithms.compression.packing import Packing, Unit
 from fedloom.algorithms.compression.protocol import Codec, PartReader
-from fedloom.algorithms.layout import Layout, TensorSpec, accumulator_dtype
+from fedloom.algorithms.layout import Layout, TensorSpec
 from fedloom.algorithms.optimizers.casting import to_dtype
 from fedloom.artifacts.arrays import ArrayFile
 from fedloom.errors import UpdateError
@@ -26,28 +28,23 @@ VALUES = "values"
 _LAYOUT = "layout"
 
 
-def is_encoded(spec: TensorSpec) -> bool:
-    """Whether a tensor's change goes through the codec; else its values are sent."""
-    return is_compressible(accumulator_dtype(spec.dtype))
-
-
 def apply_difference(
-    codec: Codec, parts: PartReader, spec: TensorSpec, start: int, values: Array
+    codec: Codec, parts: PartReader, unit: Unit, start: int, values: Array
 ) -> Array:
     """Give a stretch of a tensor after its change.
 
     Args:
         codec: that the parts are of.
-        parts: of the tensor's difference.
-        spec: of the tensor.
-        start: flat index of the first element.
-        values: what the tensor was there, shape (elements,); not written to.
+        parts: of the difference of the tensor's unit.
+        unit: that the tensor is in.
+        start: flat index of the first element in the unit.
+        values: what the tensor was there, shape (elements,), its dtype; not written to.
     """
     difference = np.empty(values.size, np.float32)
-    codec.decode(parts, spec.shape, start, start + values.size, difference)
+    codec.decode(parts, unit.shape, start, start + values.size, difference)
     with np.errstate(over="ignore", invalid="ignore"):
         np.add(difference, values, out=difference)
-    return to_dtype(difference, spec.dtype)
+    return to_dtype(difference, values.dtype)
 
 
 def described(layout: Layout) -> dict[str, str]:
@@ -94,21 +91,22 @@ class ChangeFile:
             ):
                 if got != value:
                     raise UpdateError("MalformedUpdate", f"got {got!r}, expected {value!r}")
-            self._parts = PartFile(file, sorted(layout))
-            for name, spec in layout.items():
-                self._check_parts(name, spec)
+            self._packing = Packing(self._codec, layout)
+            self._parts = PartFile(file, [unit.name for unit in self._packing.units])
+            for unit in self._packing.units:
+                self._check_parts(unit)
         except BaseException:
             self.close()
             raise
 
     def apply(self, name: str, start: int, values: Array) -> Array:
         """Give a stretch of a tensor after the change; `values`: before it, flat, may be written to."""
-        if not self._parts.layout_of(name):
+        unit, offset = self._packing.place(name)
+        if not self._parts.layout_of(unit.name):
             return values
-        parts: Parts = self._parts.parts_of(name)
-        spec = self._layout[name]
-        if is_encoded(spec):
-            return apply_difference(self._codec, parts, spec, start, values)
+        parts: Parts = self._parts.parts_of(unit.name)
+        if unit.is_encoded:
+            return apply_difference(self._codec, parts, unit, offset + start, values)
         return parts.read_into(VALUES, start, values)
 
     def close(self) -> None:
@@ -125,12 +123,13 @@ class ChangeFile:
     ) -> None:
         self.close()
 
-    def _check_parts(self, name: str, spec: TensorSpec) -> None:
-        got = self._parts.layout_of(name)
-        if got and is_encoded(spec):
-            self._codec.check(got, spec.shape)
+    def _check_parts(self, unit: Unit) -> None:
+        got = self._parts.layout_of(unit.name)
+        if got and unit.is_encoded:
+            self._codec.check(got, unit.shape)
         elif got:
+            spec = self._layout[unit.name]
             expected: dict[str, Any] = {VALUES: TensorSpec((spec.size,), spec.dtype)}
             if got != expected:
-                message = f"tensor {name!r}: got parts {got}, expected {expected}"
+                message = f"tensor {unit.name!r}: got parts {got}, expected {expected}"
                 raise UpdateError("MalformedUpdate", message)

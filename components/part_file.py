@@ -1,10 +1,12 @@
 """The parts of encoded tensors in one lean safetensors file: few entries, whatever the number of tensors.
 
-    codes.i1    the parts `codes` of all tensors, one behind the other, in the order of the tensors' names
+    codes.i1    the parts `codes` of all units, one behind the other, in the order of the units' names
     scales.f4   likewise; a stream for every name and dtype of a part, perhaps compressed
 
-The header's metadata has `of`: what the parts are of, one word, and then, for tensor after tensor and, in the
-order of their names, stream after stream one more than the elements of the tensor's part, or 0 for no such
+A unit is a tensor, or what a codec took for one (`packing`).
+
+The header's metadata has `of`: what the parts are of, one word, and then, for unit after unit and, in the
+order of their names, stream after stream one more than the elements of the unit's part, or 0 for no such
 part. The tensors' names are not in the file: whoever reads it knows the model that it belongs to, and that
 word holds a fingerprint of it. A file of one part takes 150 bytes beside it, where an entry for every part
 of every tensor takes 80 each, which for a small model is more than what is encoded.
@@ -20,6 +22,7 @@ from typing import IO, Any, ClassVar
 
 import numpy as np
 
+from fedloom.algorithms.compression.protocol import Latest
 from fedloom.algorithms.layout import Array, Layout, TensorSpec, accumulator_dtype
 from fedloom.artifacts.arrays import ArrayFile, ArrayFileWriter, dump_arrays
 from fedloom.artifacts.streams import Stream, StreamWriter, blocks_of
@@ -130,6 +133,7 @@ class PartFile:
         self._file = file
         self._names = sorted(names)
         self._places: dict[str, dict[str, _Place]] = {name: {} for name in self._names}
+        self._parts = {name: Parts(name, places) for name, places in self._places.items()}
         try:
             self._read_tables()
         except ArtifactError as error:
@@ -143,8 +147,8 @@ class PartFile:
         }
 
     def parts_of(self, name: str) -> Parts:
-        """Give the parts of a tensor."""
-        return Parts(name, self._places[name])
+        """Give the parts of a tensor, always the same reader."""
+        return self._parts[name]
 
     def _read_tables(self) -> None:
         keys = _stream_keys(self._file)
@@ -162,10 +166,13 @@ class PartFile:
                 start += size
 
 
-class Parts:
+class Parts(Latest):
     """The parts of one tensor, as a `PartReader`."""
 
+    __slots__ = ("_name", "_places")
+
     def __init__(self, name: str, places: Mapping[str, _Place]) -> None:
+        super().__init__()
         self._name = name
         self._places = places
 

@@ -1,8 +1,8 @@
 """The compressed update as a safetensors file: written on the edge, read block by block in the cloud.
 
-The parts that the codec makes of each tensor's delta lie as `part_file` says; the header's metadata names
-the codec, the model's fingerprint and the round, so that no two rounds' updates are the same bytes. Deltas
-of integer and boolean tensors, and of float64 (where a model keeps it, it is for a reason), are sent as
+The parts that the codec makes of the deltas, of each tensor by itself or of all as one (`packing`), lie as
+`part_file` says; the header's metadata names the codec, the model's fingerprint and the round, so that no
+two rounds' updates are the same bytes. Deltas of integer and boolean tensors, and of float64, are sent as
 they are.
 """
 
@@ -16,12 +16,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from components.part_file import OF, PartFile, PartWriter, fingerprint, of_what
+from fedloom.algorithms.compression.packing import Packing, Unit
 from fedloom.algorithms.compression.protocol import ArrayParts, Codec
 from fedloom.algorithms.compression.registry import codec as make_codec
 from fedloom.algorithms.layout import (
     BLOCK_ELEMENTS,
     Layout,
-    TensorSpec,
     accumulator_dtype,
     layout_of,
 )
@@ -59,10 +59,10 @@ def description_of(codec: str, parameters: Mapping[str, Any]) -> str:
 
 
 class Memory(Protocol):
-    """What a client remembers of values that a codec lost."""
+    """What a client remembers of values that a codec lost, under the names of `packing`'s units."""
 
     def outgoing(self, name: str, delta: Array) -> Array:
-        """Give what is to be encoded of a tensor in place of its delta."""
+        """Give what is to be encoded of a unit in place of its delta."""
         ...
 
     def keep(self, name: str, outgoing: Array, decoded: Array) -> None:
@@ -86,20 +86,21 @@ def write_update(
     memory: Memory | None = None,
 ) -> bytes:
     """Encode every delta and give the bytes of the update file. Sorted by name: the same draws each time."""
-    chosen, plain = encoding.make(), make_codec("none", {})
+    chosen, plain, layout = encoding.make(), make_codec("none", {}), layout_of(deltas)
+    packing = Packing(chosen, layout)
     with PartWriter(encoding.lossless) as writer:
-        for name in sorted(deltas):
-            delta = deltas[name]
-            if not is_compressible(delta.dtype):
+        for unit in packing.units:
+            delta = packing.pack(unit, deltas)
+            if not unit.is_encoded:
                 writer.add(plain.encode(delta, rng))
             elif memory is None:
                 writer.add(chosen.encode(delta, rng))
             else:
-                outgoing = memory.outgoing(name, delta)
+                outgoing = memory.outgoing(unit.name, delta)
                 parts = chosen.encode(outgoing, rng)
-                memory.keep(name, outgoing, decoded(chosen, parts, outgoing.shape))
+                memory.keep(unit.name, outgoing, decoded(chosen, parts, outgoing.shape))
                 writer.add(parts)
-        return writer.dump(encoding.metadata(layout_of(deltas)))
+        return writer.dump(encoding.metadata(layout))
 
 
 def decoded(codec: Codec, parts: Mapping[str, Array], shape: tuple[int, ...]) -> Array:
@@ -110,10 +111,6 @@ def decoded(codec: Codec, parts: Mapping[str, Array], shape: tuple[int, ...]) ->
         stop = min(start + BLOCK_ELEMENTS, flat.size)
         codec.decode(reader, shape, start, stop, flat[start:stop])
     return values
-
-
-def is_compressible(delta_dtype: np.dtype[Any]) -> bool:
-    return delta_dtype == np.float32
 
 
 class UpdateFile:
@@ -137,22 +134,23 @@ class UpdateFile:
         self._plain = make_codec("none", {})
         try:
             self._check_metadata(description_of(codec, parameters), round_number)
-            self._parts = PartFile(file, sorted(layout))
-            for name, spec in layout.items():
-                self._check_parts(name, spec)
+            self._packing = Packing(self._codec, layout)
+            self._parts = PartFile(file, [unit.name for unit in self._packing.units])
+            for unit in self._packing.units:
+                self._check_parts(unit)
         except BaseException:
             self.close()
             raise
 
     def read(self, name: str, start: int, stop: int, scratch: Array) -> Array:
         """Decode elements [start, stop) of the flattened delta of `name` into `scratch`."""
-        spec = self._layout[name]
-        codec = self._codec_of(spec)
+        unit, offset = self._packing.place(name)
+        codec = self._codec_of(unit)
         out = scratch[: stop - start]
-        parts = self._parts.parts_of(name)
+        parts = self._parts.parts_of(unit.name)
         if codec.name == "none":  # needs no decoding: in memory not even a copy
             return parts.read_into(_PLAIN_PART, start, out)
-        codec.decode(parts, spec.shape, start, stop, out)
+        codec.decode(parts, unit.shape, offset + start, offset + stop, out)
         return out
 
     def close(self) -> None:
@@ -169,8 +167,8 @@ class UpdateFile:
     ) -> None:
         self.close()
 
-    def _codec_of(self, spec: TensorSpec) -> Codec:
-        return self._codec if is_compressible(accumulator_dtype(spec.dtype)) else self._plain
+    def _codec_of(self, unit: Unit) -> Codec:
+        return self._codec if unit.is_encoded else self._plain
 
     def _check_metadata(self, description: str, round_number: int | None) -> None:
         metadata = self._file.metadata
@@ -186,10 +184,10 @@ class UpdateFile:
             message = f"model and round: got {got!r}, expected {expected!r}"
             raise UpdateError("MalformedUpdate", message)
 
-    def _check_parts(self, name: str, spec: TensorSpec) -> None:
-        got, codec = self._parts.layout_of(name), self._codec_of(spec)
-        codec.check(got, spec.shape)
-        dtype = accumulator_dtype(spec.dtype)
+    def _check_parts(self, unit: Unit) -> None:
+        name, got, codec = unit.name, self._parts.layout_of(unit.name), self._codec_of(unit)
+        codec.check(got, unit.shape)
+        dtype = accumulator_dtype(self._layout[name].dtype)
         if codec.name == "none" and got[_PLAIN_PART].dtype != dtype:
             message = f"tensor {name!r}: got values of {got[_PLAIN_PART].dtype}, expected {dtype}"
             raise UpdateError("MalformedUpdate", message)

@@ -255,7 +255,9 @@ def _masks(spec: JobSpec, privacy: Privacy, algorithm: str, rule: str) -> Iterat
         )
         yield Problem("spec.participation.overSelection", message)
     if participation.clients_per_round is not None and participation.clients_per_round < 3:
-        message = f"got {participation.clients_per_round} with secureAggregation, expected 3 or more"
+        message = (
+            f"got {participation.clients_per_round} with secureAggregation, expected 3 or more"
+        )
         yield Problem("spec.participation.clientsPerRound", message)
     if len(spec.training_workers) < 3:
         message = (

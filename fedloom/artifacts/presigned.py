@@ -167,7 +167,11 @@ def _refusal(method: str, key: str, code: int, text: bytes) -> Exception:
     if code == _ABSENT:
         return ArtifactNotFoundError(key)
     if code in _DENIED:
-        why = "the URL has expired" if b"request has expired" in text.lower() else "the URL was refused"
+        why = (
+            "the URL has expired"
+            if b"request has expired" in text.lower()
+            else "the URL was refused"
+        )
         return JobError("StoreDenied", f"{method} {key}: {why} (HTTP {code}); is the clock right?")
     if code in _PASSING or code >= 500:
         return StoreUnavailableError(f"{method} {key}: HTTP {code}")

@@ -33,6 +33,7 @@ class BFloat16:
     """16 bits per value. Parts: `bits`, shape (size,), uint16: the upper halves of float32s."""
 
     name: ClassVar[str] = "bf16"
+    is_whole: ClassVar[bool] = False
 
     @property
     def parameters(self) -> Mapping[str, object]:

@@ -33,13 +33,14 @@ class DeepGradientCompression:
     """The largest values, more of them in the first rounds. Parts: `code`, as of `topk`.
 
     Args:
-        fraction: which part of each tensor's values is sent after the warm-up, 0 < fraction <= 1.
+        fraction: which part of an update's values is sent after the warm-up, 0 < fraction <= 1.
         momentum: of the client's correction; the codec itself does not use it.
         warmup_rounds: W, >= 0.
         round_number: of the round that the update belongs to, >= 1.
     """
 
     name: ClassVar[str] = "dgc"
+    is_whole: ClassVar[bool] = True
     fraction: float = 0.001
     momentum: float = 0.5
     warmup_rounds: int = 4

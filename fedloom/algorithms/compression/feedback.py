@@ -3,8 +3,9 @@
 A codec that loses more than noise (`topk`, `stc`, `sign`, `lowrank`) leaves out much the same again
 and again. Here the client adds up what was left out, so that it is late instead of lost.
 
-Everything works on one tensor at a time and element by element, on float arrays of one shape; the
-state is named arrays of that shape, zero before the client's first update. The caller encodes what
+Everything works on one tensor at a time (`packing` says what is one) and element by element, on float
+arrays of one shape; the state is named arrays of that shape, zero before the client's first update. The
+caller encodes what
 `outgoing` gives, decodes that again, and commits what `kept` gives once the server has accepted the
 update. For an update that never arrived, `kept` with zeros as `decoded` gives the state in which
 all of it is still to be sent.

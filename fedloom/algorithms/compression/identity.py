@@ -20,6 +20,7 @@ class Identity:
     """Keeps every bit. Parts: `values`, shape (size,), the dtype of the input."""
 
     name: ClassVar[str] = "none"
+    is_whole: ClassVar[bool] = False
 
     @property
     def parameters(self) -> Mapping[str, object]:

@@ -37,6 +37,7 @@ class Int4:
     """
 
     name: ClassVar[str] = "int4"
+    is_whole: ClassVar[bool] = False
     block_size: int = 32
 
     @property

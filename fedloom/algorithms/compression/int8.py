@@ -34,6 +34,7 @@ class Int8:
     """
 
     name: ClassVar[str] = "int8"
+    is_whole: ClassVar[bool] = False
     block_size: int = 256
 
     @property

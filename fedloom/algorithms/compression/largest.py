@@ -38,7 +38,7 @@ def kept_count(size: int, fraction: float) -> int:
 
 
 def largest(codec: str, values: Array, count: int) -> Iterator[tuple[int, Array, Array]]:
-    """Yield the `count` largest magnitudes, block by block; of equal ones those that come first.
+    """Yield the `count` largest magnitudes above 0, block by block; of equal ones the first.
 
     Args:
         codec: for messages.
@@ -54,10 +54,11 @@ def largest(codec: str, values: Array, count: int) -> Iterator[tuple[int, Array,
     """
     limit = threshold(codec, values, count)
     ties, least = limit.ties, np.uint32(limit.bits)
+    lowest = least if ties else least + np.uint32(1)
     scratch = _scratch(values)
     for start, chunk in float32_chunks(values):
         magnitudes = _magnitudes(chunk, scratch)
-        positions = np.flatnonzero(magnitudes >= least)
+        positions = np.flatnonzero(magnitudes >= lowest)
         equal = np.flatnonzero(magnitudes[positions] == least)
         if equal.size > ties:
             positions = np.delete(positions, equal[ties:])
@@ -67,6 +68,8 @@ def largest(codec: str, values: Array, count: int) -> Iterator[tuple[int, Array,
 
 def threshold(codec: str, values: Array, count: int) -> Threshold:
     """Give the `count`-th largest magnitude, and how many equal to it are among the largest.
+
+    Zeros never are: what does not change is not sent, and `stc` would give it a magnitude.
 
     Raises:
         UpdateError: `NotFinite`, with the place of the first such value.
@@ -82,7 +85,7 @@ def threshold(codec: str, values: Array, count: int) -> Threshold:
             refuse_first_not_finite(codec, values)
         digit, above = _rank(counts, ties)
         bits, ties = bits | digit << shift, ties - above
-    return Threshold(bits, ties)
+    return Threshold(bits, ties if bits else 0)
 
 
 def _by_partition(codec: str, values: Array, count: int) -> Threshold:
@@ -91,8 +94,8 @@ def _by_partition(codec: str, values: Array, count: int) -> Threshold:
     ordered = np.partition(magnitudes, chunk.size - count)[chunk.size - count :]
     if ordered.max() >= _INFINITE:
         refuse_first_not_finite(codec, values)
-    least = ordered[0]
-    return Threshold(int(least), int(np.count_nonzero(ordered == least)))
+    least = int(ordered[0])
+    return Threshold(least, int(np.count_nonzero(ordered == least)) if least else 0)
 
 
 def _histogram(values: Array, bits: int, shift: int, width: int) -> Array:

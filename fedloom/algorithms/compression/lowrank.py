@@ -53,6 +53,7 @@ class LowRank:
     """
 
     name: ClassVar[str] = "lowrank"
+    is_whole: ClassVar[bool] = False
     rank: int = 2
 
     @property

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import NoReturn, Protocol, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from fedloom.algorithms.layout import Array, Layout, TensorSpec
 from fedloom.errors import UpdateError
 
 Shape: TypeAlias = tuple[int, ...]
+Made = TypeVar("Made")
 
 
 class PartReader(Protocol):
@@ -29,6 +30,13 @@ class PartReader(Protocol):
         """Give the number of elements of a part."""
         ...
 
+    def once(self, key: int, make: Callable[[], Made]) -> Made:
+        """Give what `make` makes; the last thing is kept, and given again while `key` is the same.
+
+        For a codec that reads more than a stretch needs: the next stretch often needs it too.
+        """
+        ...
+
 
 class Codec(Protocol):
     """Turns a float tensor into parts and any stretch of the parts back into floats.
@@ -41,6 +49,15 @@ class Codec(Protocol):
     @property
     def name(self) -> str:
         """The name of the codec in a job, as in `spec.compression.uplink.codec`."""
+        ...
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is to see all tensors of an update as one: `packing` lays them out.
+
+        True of a codec that chooses among values, since where they matter most no single tensor
+        can say.
+        """
         ...
 
     @property
@@ -92,10 +109,28 @@ class Codec(Protocol):
         ...
 
 
-class ArrayParts:
+class Latest:
+    """The one thing that a `PartReader` keeps for its codec."""
+
+    __slots__ = ("_key", "_made")
+
+    def __init__(self) -> None:
+        self._key = -1
+        self._made: Any = None
+
+    def once(self, key: int, make: Callable[[], Made]) -> Made:
+        """Give what `make` makes, or made the last time, if `key` (>= 0) was the same."""
+        if key != self._key:
+            self._made, self._key = make(), key
+        made: Made = self._made
+        return made
+
+
+class ArrayParts(Latest):
     """A `PartReader` over arrays in memory, such as `encode` gives them."""
 
     def __init__(self, parts: Mapping[str, Array]) -> None:
+        super().__init__()
         self._parts = parts
 
     def read(self, part: str, start: int, stop: int) -> Array:

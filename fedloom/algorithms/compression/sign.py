@@ -41,6 +41,7 @@ class Sign:
     """
 
     name: ClassVar[str] = "sign"
+    is_whole: ClassVar[bool] = False
     block_size: int = 4096
 
     @property

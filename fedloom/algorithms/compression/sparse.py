@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -104,14 +105,11 @@ class SparseCode:
             start // BLOCK_ELEMENTS, -(-stop // BLOCK_ELEMENTS) if result.size else 0
         ):
             first = block * BLOCK_ELEMENTS
-            payload = self._payload(parts, block)
-            if not payload.size:
-                continue
-            positions, value_bytes = self._cut(payload, block)
+            positions, values = parts.once(block, partial(self._block, parts, block, read))
             lower, upper = np.searchsorted(positions, (start - first, stop - first))
-            values = read(value_bytes, positions.size)[lower:upper]
+            places = positions[lower:upper].astype(np.intp)
             with np.errstate(invalid="ignore"):  # a signalling NaN, refused where it is used
-                result[positions[lower:upper] + (first - start)] = values
+                result[places + (first - start)] = values[lower:upper]
 
     def check(self, parts_layout: Mapping[str, TensorSpec]) -> None:
         """Accept one part of bytes, no longer than that many values among so many elements take."""
@@ -119,6 +117,17 @@ class SparseCode:
         length = got.size if got and len(got.shape) == 1 else 0
         wanted = min(max(length, self._base()), self._most_bytes())
         check_parts(self.codec, parts_layout, {CODE: TensorSpec((wanted,), np.dtype(np.uint8))})
+
+    def _block(
+        self, parts: PartReader, block: int, read: Callable[[Array, int], Array]
+    ) -> tuple[Array, Array]:
+        """Give the positions in a block and their values, in 6 bytes each: many readers keep one."""
+        payload = self._payload(parts, block)
+        if not payload.size:
+            return np.empty(0, np.uint16), np.empty(0, np.float32)
+        positions, value_bytes = self._cut(payload, block)
+        values = np.array(read(value_bytes, positions.size))  # the reader takes its memory again
+        return positions.astype(np.uint16), values
 
     def _payload(self, parts: PartReader, block: int) -> Array:
         """Read the bytes of a block, as many as it may have at most."""

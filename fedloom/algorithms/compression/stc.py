@@ -2,14 +2,16 @@
 
 Sattler et al., "Robust and communication-efficient federated learning from non-i.i.d. data", IEEE
 TNNLS 2019, arXiv 1903.02891. With k = fraction * size (rounded, at least 1) and S the k values of
-largest magnitude in a tensor (of equal ones those that come first), the decoded value is
+largest magnitude (of equal ones those that come first, zeros never), the decoded value is
 
     sign(x) mean of |x| over S, for those in S; 0 for the others.
+
+The tensor is a whole update (`packing`): one magnitude for all of it, as in the paper.
 
 - **Bound.** |x - decoded|^2 = |x|^2 - k mean^2 in the Euclidean norm (and float32's rounding): what
   is lost is less than what there was.
 - **Biased**, needs error feedback (`feedback.ErrorFeedback`).
-- **Bytes.** A gap code (`gaps`) and one bit for each value sent, 4 bytes for the tensor: 9.1 bits at
+- **Bytes.** A gap code (`gaps`) and one bit for each value sent, 4 bytes for all: 9.1 bits at
   a fraction of 1 %, 0.011 bytes a value.
 """
 
@@ -35,10 +37,11 @@ class SparseTernary:
     The head is the float32 magnitude; a value is one bit, 1 for negative ones.
 
     Args:
-        fraction: which part of each tensor's values is sent, 0 < fraction <= 1.
+        fraction: which part of an update's values is sent, 0 < fraction <= 1.
     """
 
     name: ClassVar[str] = "stc"
+    is_whole: ClassVar[bool] = True
     fraction: float = 0.01
 
     @property
@@ -59,7 +62,7 @@ class SparseTernary:
 
         code = self._code(values.shape).encode(flat(values), write)
         if code.size:
-            mean = np.array([sum(sums) / sum(numbers)], _MAGNITUDE)
+            mean = np.array([sum(sums) / max(1, sum(numbers))], _MAGNITUDE)
             code[: _MAGNITUDE.itemsize] = mean.view(np.uint8)
         return {CODE: code}
 

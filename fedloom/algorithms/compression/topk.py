@@ -3,8 +3,8 @@
 Aji and Heafield, "Sparse communication for distributed gradient descent", EMNLP 2017, arXiv
 1704.05021; Stich et al., "Sparsified SGD with memory", NeurIPS 2018, arXiv 1809.07599.
 
-With k = fraction * size (rounded, at least 1), the k values of largest magnitude in a tensor are
-sent as float32; of equal ones those that come first.
+With k = fraction * size (rounded, at least 1), the k values of largest magnitude are sent as float32;
+of equal ones those that come first, and zeros never. The tensor is a whole update (`packing`).
 
 - **Bound.** A value is sent exactly (float64: rounded to float32) or becomes 0, and
   |x - decoded|^2 <= (1 - k / size) |x|^2 in the Euclidean norm.
@@ -32,10 +32,11 @@ class TopK:
     """The largest values. Parts: `code`, uint8, as `sparse` lays it out, with float32 values.
 
     Args:
-        fraction: which part of each tensor's values is sent, 0 < fraction <= 1.
+        fraction: which part of an update's values is sent, 0 < fraction <= 1.
     """
 
     name: ClassVar[str] = "topk"
+    is_whole: ClassVar[bool] = True
     fraction: float = 0.01
 
     @property
