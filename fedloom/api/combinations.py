@@ -247,7 +247,12 @@ def _masks(spec: JobSpec, privacy: Privacy, algorithm: str, rule: str) -> Iterat
     if aggregation.fan_in is not None or (aggregation.shards or 1) > 1:
         message = "got a shared aggregation with secureAggregation, expected one aggregator"
         yield Problem("spec.aggregation", message)
-    participation = spec.participation
+    yield from _maskers(spec)
+
+
+def _maskers(spec: JobSpec) -> Iterator[Problem]:
+    """A client's masks are shared with at least two others, all of them there from the start."""
+    path, participation = "spec.privacy.secureAggregation", spec.participation
     if participation.over_selection > 1:
         message = (
             "got it with secureAggregation, expected 1: a reserve that joins late shares no mask "

@@ -176,4 +176,4 @@ def test_an_outage_of_the_api_server_ends_and_the_job_goes_on(bench, start):
     bench.commit(0)
     bench.end_workflow("r0-a1")
     eventually(lambda: bench.workflows() == ["r0-a1", "r1-a1"])
-    assert bench.cluster.get(JOBS, "ns", "toy")["status"]["phase"] == "Running"
+    eventually(lambda: bench.cluster.get(JOBS, "ns", "toy")["status"]["phase"] == "Running")

@@ -34,11 +34,11 @@ def a_secret(endpoint: str, access_key: str, secret_key: str) -> dict:
 def test_a_job_on_s3_gives_the_bits_of_a_local_one(s3_bench, minio_server, s3_bucket, tmp_path):
     assert s3_bench.run().phase == "Succeeded"
     digest = s3_bench.finished["model"]["digest"]
-    assert s3_bench.finished["model"]["uri"].startswith(f"s3://{s3_bucket}/jobs/default/pull-")
-    names = [
-        o.object_name
-        for o in minio_server.client().list_objects(bucket_name=s3_bucket, recursive=True)
-    ]
+    uri = s3_bench.finished["model"]["uri"]
+    assert uri.startswith(f"s3://{s3_bucket}/jobs/default/pull-")
+    own = uri.removeprefix(f"s3://{s3_bucket}/").partition("round-")[0]
+    listed = minio_server.client().list_objects(bucket_name=s3_bucket, prefix=own, recursive=True)
+    names = [each.object_name for each in listed]
     assert [n for n in names if n.endswith("round-0003/updates/a/1/update.safetensors")]
     assert len([n for n in names if n.endswith("result.json")]) == 4
 

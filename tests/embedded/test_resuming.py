@@ -18,13 +18,14 @@ ROUNDS = 12
 
 
 def start(bench, state: Path) -> subprocess.Popen:
-    """Start the job as a user does, in a process of its own."""
+    """Start the job as a user does, in a process of its own; slowly, so that it can be stopped."""
     command = [sys.executable, "-m", "cli.main", "run", "-f", bench.write(), "--state", state]
     return subprocess.Popen(
         [*command, "-o", "json", "--parallel", "2"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env={**os.environ, "PAUSE_SECONDS": "0.15"},
     )
 
 
@@ -40,7 +41,7 @@ def slow_bench(bench):
     bench.spec["compression"] = {"uplink": {"codec": "int8"}}
     bench.files["train.py"] = bench.files["train.py"].replace(
         "pass",
-        "import time; time.sleep(0.03)\n"
+        "import os, time; time.sleep(float(os.environ.get('PAUSE_SECONDS', '0.01')))\n"
         "        path = self.client.state / 'sum'\n"
         "        before = float(path.read_text()) if path.exists() else 0.0\n"
         "        path.write_text(str(before + context.seed % 97))\n"
