@@ -40,6 +40,14 @@ CODECS = """## Codecs
 
 `python benchmarks/codecs.py`. 25 M float32 values through each uplink codec, one core; *decode* includes adding up.
 """
+CLUSTER = """## A round on a cluster
+
+`python benchmarks/cluster_round.py`. The digits job of example 05 on three edges, MLflow and evaluation included, beside a
+hand-written Argo DAG of the same shape: three pinned pods with one init container and two containers, one pod with three,
+the job's images and requests, `true` in each. A round lasts from its workflow's coming to the next one's; a bare DAG until
+Argo says Succeeded, or (*pods only*) until its last pod has ended, for which a round does not wait any longer either. Ratios
+take the user's training off the round. All are interleaved.
+"""
 LEARNING = """## Learning
 
 `python benchmarks/learning.py` writes its tables into [algorithms.md](algorithms.md#what-they-reach),
@@ -60,6 +68,8 @@ def main() -> None:
     aggregation = json.loads((RESULTS / "aggregation.json").read_bytes())
     parts = [HEAD, EMBEDDED, _embedded_table(embedded), EMBEDDED_NOTE]
     parts += [AGGREGATION, _aggregation_table(aggregation)]
+    cluster = json.loads((RESULTS / "cluster_round.json").read_bytes())
+    parts += [CLUSTER, _cluster_tables(cluster)]
     codecs = json.loads((RESULTS / "codecs.json").read_bytes())
     parts += [CODECS, _codecs_table(codecs), LEARNING]
     (ROOT / "docs/benchmarks.md").write_text("\n".join(parts))
@@ -109,6 +119,33 @@ def _aggregation_table(result: Mapping[str, Any]) -> str:
         f"cores, Python {result['python']}, numpy {result['numpy']}, {peers}."
     )
     return f"{where}\n\n{_table(head, rows)}"
+
+
+def _cluster_tables(result: Mapping[str, Any]) -> str:
+    walls = [
+        [kind, f"{median(seen):.1f}", f"{min(seen):.1f} - {max(seen):.1f}", len(seen)]
+        for kind, seen in result["wall_seconds"].items()
+    ]
+    ratios = [[name, f"**{value:.2f}**"] for name, value in result["ratios"].items()]
+    parts = [
+        [name, f"{seconds:.2f}", result["meanings"][name]]
+        for name, seconds in result["parts"].items()
+    ]
+    cluster, loads = result["cluster"], result["loads"]
+    where = (
+        f"Commit `{result['commit'][:12]}`, {result['date'][:10]}, {result['cpu']['model']}, "
+        f"{result['cpu']['cores']} cores for all {cluster['nodes']} nodes, Kubernetes {cluster['kubelet']}, Argo "
+        f"`{cluster['argo'].rpartition('/')[2]}`, load average {min(loads):.1f} - {max(loads):.1f}."
+    )
+    return "\n".join(
+        [
+            f"{where}\n",
+            _table(["system", "round (s)", "range", "rounds"], walls),
+            _table(["ratio", ""], ratios),
+            "Where the time of a direct round goes, in order:\n",
+            _table(["part", "s", "what"], parts),
+        ]
+    )
 
 
 def _codecs_table(result: Mapping[str, Any]) -> str:

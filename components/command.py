@@ -24,6 +24,9 @@ from components.connection import connect
 from components.request import Place, Request
 from fedloom.errors import FedloomError, JobError
 
+_PATIENCE_SECONDS = 180.0
+"""Of a pod: what it cannot store is lost with it, and so is what the clients did."""
+
 Steps = Mapping[str, Request]
 """The requests of a group's steps, by step."""
 
@@ -111,4 +114,5 @@ def _request(plan: dict[str, Any], step: str, arguments: argparse.Namespace) -> 
 def _place(arguments: argparse.Namespace) -> Place:
     work = arguments.workdir.absolute()
     edge = arguments.edge.absolute() if arguments.edge else work / "edge"
-    return Place(connect({"store": arguments.store}), work, work, edge, work, work / "logs")
+    settings = {"store": arguments.store, "patience_seconds": _PATIENCE_SECONDS}
+    return Place(connect(settings), work, work, edge, work, work / "logs")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedloom.artifacts.credentials import S3Credentials
 from fedloom.artifacts.local import LocalStore
@@ -12,18 +12,32 @@ from fedloom.artifacts.opening import open_store
 from fedloom.artifacts.store import Store
 from fedloom.artifacts.transient import Scratch, TransientUpdates
 
+if TYPE_CHECKING:
+    from fedloom.artifacts.retry import RetryPolicy
+
 
 def connect(settings: Mapping[str, Any]) -> Store:
     """Open the store that `settings` describe; plain JSON values, so that they fit in a message.
 
     `store` is its address, `endpoint` and `credentials` belong to S3. With `scratch` (`memory` and
-    `disk` folders, `memory_limit_bytes`) updates are kept there instead.
+    `disk` folders, `memory_limit_bytes`) updates are kept there instead. `patience_seconds` is for how
+    long an S3 store that does not answer is tried.
     """
+    patience, address = settings.get("patience_seconds"), settings["store"]
+    is_patient = patience is not None and address.startswith("s3:")
     keys = settings.get("credentials")
     credentials = S3Credentials(**keys) if keys else None
-    store = open_store(settings["store"], credentials, settings.get("endpoint"))
+    store = open_store(
+        address, credentials, settings.get("endpoint"), _patient(patience) if is_patient else None
+    )
     scratch = settings.get("scratch")
     if scratch is None:
         return store
     memory, disk = (LocalStore(Path(scratch[name])) for name in ("memory", "disk"))
     return TransientUpdates(store, Scratch(memory, disk, scratch["memory_limit_bytes"]))
+
+
+def _patient(seconds: float) -> RetryPolicy:
+    from fedloom.artifacts.retry import RetryPolicy  # no concern of a store in a folder
+
+    return RetryPolicy(attempts=1_000, base_seconds=0.5, cap_seconds=10.0, total_seconds=seconds)

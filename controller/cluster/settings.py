@@ -11,6 +11,7 @@ FEDLOOM_SERVICE_ACCOUNT    of the pods of a round; fedloom-worker if unset
 FEDLOOM_NAMESPACES         which namespaces to serve, with commas between; all if unset
 FEDLOOM_EDGE_STATE_PATH    where clients keep their state on their nodes, if the job does not say;
                            /var/lib/fedloom if unset, empty for nowhere
+FEDLOOM_EDGE_RUNTIME       auto, direct or dispatch, for jobs whose spec.edge.runtime is auto; auto if unset
 FEDLOOM_DEADLINE_GRACE_SECONDS   how long after its deadline a round is closed by force; 15 if unset
 FEDLOOM_LOST_NODE_SECONDS  after how long without its node a client is given up; 60 if unset
 FEDLOOM_PENDING_TIMEOUT    "true" where Argo is 4.1 or newer: it then ends pods that stay Pending
@@ -67,6 +68,7 @@ class Settings:
     work: Path
     own_namespace: str
     identity: str
+    edge_runtime: str = "auto"
 
 
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -94,6 +96,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         work=Path(environ.get("FEDLOOM_WORK") or tempfile.mkdtemp(prefix="fedloom-")),
         own_namespace=environ.get("POD_NAMESPACE", "default"),
         identity=f"{environ.get('POD_NAME') or socket.gethostname()}-{os.urandom(4).hex()}",
+        edge_runtime=reading.choice("FEDLOOM_EDGE_RUNTIME", ("auto", "direct", "dispatch")),
     )
     if reading.problems:
         raise InvalidJobError(reading.problems)
@@ -109,6 +112,13 @@ class _Reading:
         value = self._environ.get(name, "")
         if not value:
             self.problems.append(Problem(name, "got nothing, expected a value"))
+        return value
+
+    def choice(self, name: str, known: tuple[str, ...]) -> str:
+        value = self._environ.get(name) or known[0]
+        if value not in known:
+            message = f"got {value!r}, expected one of {', '.join(known)}"
+            self.problems.append(Problem(name, message))
         return value
 
     def number(self, name: str, default: float) -> float:

@@ -80,6 +80,7 @@ def _setting(
 ) -> Setting:
     meta, edge = job.metadata, job.spec.edge
     path = edge.state.host_path if edge.state is not None else None
+    runtime = edge.runtime if edge.runtime != "auto" else settings.edge_runtime
     return Setting(
         namespace=meta.namespace,
         owner=Owner(JOBS.api_version, JOBS.kind, meta.name, meta.uid),
@@ -92,7 +93,7 @@ def _setting(
         edge_state_path=path or settings.edge_state_path,
         deadline_grace_seconds=settings.deadline_grace_seconds,
         pending_timeout=settings.has_pending_timeout,
-        dispatched=_dispatched(plan, edge.runtime, nodes),
+        dispatched=_dispatched(plan, runtime, nodes),
         dispatcher_image=settings.dispatcher_image,
         dispatcher_account=settings.dispatcher_account,
         server_template=job.spec.aggregation_worker.template.raw,

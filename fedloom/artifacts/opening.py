@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from fedloom.artifacts.credentials import S3Credentials
@@ -11,19 +13,26 @@ from fedloom.artifacts.local import LocalStore
 from fedloom.artifacts.store import Store
 from fedloom.errors import JobError
 
+if TYPE_CHECKING:
+    from fedloom.artifacts.retry import RetryPolicy
+
 _ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL", "S3_ENDPOINT_URL")
 _REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
 
 
 def open_store(
-    uri: str, credentials: S3Credentials | None = None, endpoint: str | None = None
+    uri: str,
+    credentials: S3Credentials | None = None,
+    endpoint: str | None = None,
+    retry: RetryPolicy | None = None,
 ) -> Store:
     """The store at `file:///folder`, a plain path, `s3://bucket/prefix`, or the one whose URLs are in
     a file, `presigned:///path/of/file.json`. Nothing is contacted.
 
     For S3 the `endpoint` (`http://host:port` or `https://...`) defaults to AWS_ENDPOINT_URL, then
     S3_ENDPOINT_URL; the credentials to AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (with
-    AWS_SESSION_TOKEN where set); the region is AWS_REGION, AWS_DEFAULT_REGION or us-east-1.
+    AWS_SESSION_TOKEN where set); the region is AWS_REGION, AWS_DEFAULT_REGION or us-east-1; `retry` is
+    how an S3 store that does not answer is tried again, for a few seconds if left out.
     Raises JobError (reason `InvalidStore`) for anything else or where something is missing.
     """
     scheme, mark, rest = uri.partition("://")
@@ -38,7 +47,7 @@ def open_store(
 
         return PresignedStore.of_file(Path(rest))
     if scheme == "s3":
-        return _open_s3(rest, credentials or _credentials_here(), _endpoint(endpoint))
+        return _open_s3(rest, credentials or _credentials_here(), _endpoint(endpoint), retry)
     raise JobError(
         "InvalidStore", f"got {uri!r}, expected file:///folder, a path or s3://bucket/prefix"
     )
@@ -51,8 +60,11 @@ def _path_of(uri: str) -> Path:
     return Path(unquote(parts.path))
 
 
-def _open_s3(rest: str, credentials: S3Credentials, endpoint: str) -> Store:
+def _open_s3(
+    rest: str, credentials: S3Credentials, endpoint: str, retry: RetryPolicy | None
+) -> Store:
     from fedloom.artifacts.s3 import S3Store  # minio costs start-up time
+    from fedloom.artifacts.transfer import STANDARD
 
     bucket, _, prefix = rest.partition("/")
     parts = urlsplit(endpoint)
@@ -63,6 +75,7 @@ def _open_s3(rest: str, credentials: S3Credentials, endpoint: str) -> Store:
         credentials=credentials,
         region=_first_set(_REGION_VARIABLES) or "us-east-1",
         secure=parts.scheme == "https",
+        transfer=STANDARD if retry is None else replace(STANDARD, retry=retry),
     )
 
 

@@ -24,7 +24,8 @@ Result = TypeVar("Result")
 
 _BLOCK_BYTES = 1 << 20
 _TIMEOUT_SECONDS = 60.0
-_RETRY = RetryPolicy(attempts=8, base_seconds=0.5, cap_seconds=15.0, total_seconds=180.0)
+# An update may have taken hours to train: a store that is away for minutes must not cost it.
+_RETRY = RetryPolicy(attempts=100, base_seconds=0.5, cap_seconds=15.0, total_seconds=180.0)
 _DENIED, _ABSENT, _PASSING = (401, 403), 404, (408, 425, 429)
 
 
