@@ -24,12 +24,10 @@ def connect(settings: Mapping[str, Any]) -> Store:
     long an S3 store that does not answer is tried.
     """
     patience, address = settings.get("patience_seconds"), settings["store"]
-    is_patient = patience is not None and address.startswith("s3:")
+    retry = None if patience is None or not address.startswith("s3:") else _patient(patience)
     keys = settings.get("credentials")
     credentials = S3Credentials(**keys) if keys else None
-    store = open_store(
-        address, credentials, settings.get("endpoint"), _patient(patience) if is_patient else None
-    )
+    store = open_store(address, credentials, settings.get("endpoint"), retry)
     scratch = settings.get("scratch")
     if scratch is None:
         return store
