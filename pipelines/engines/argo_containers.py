@@ -17,7 +17,7 @@ from pipelines.engines import argo_names as names
 from pipelines.engines.argo_groups import Group, container_of
 from pipelines.plan import Plan, Task
 
-WORK, PLAN, EDGE = "/fedloom/work", "/fedloom/plan", "/fedloom/edge"
+WORK, PLAN, EDGE = "/fedloom/round", "/fedloom/plan", "/fedloom/edge"
 WORK_MOUNT = {"name": "fedloom-work", "mountPath": WORK}
 EDGE_MOUNT = {"name": "fedloom-edge", "mountPath": EDGE}
 DATA = "/home/data"

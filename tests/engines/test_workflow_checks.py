@@ -71,7 +71,7 @@ def _our_volume(spec: dict[str, Any]) -> None:
 
 
 def _our_path(spec: dict[str, Any]) -> None:
-    spec["containers"][0]["volumeMounts"] = [{"name": "v", "mountPath": "/fedloom/work"}]
+    spec["containers"][0]["volumeMounts"] = [{"name": "v", "mountPath": "/fedloom/round"}]
 
 
 def _braces_in_a_variable(spec: dict[str, Any]) -> None:
@@ -87,7 +87,7 @@ def _braces_in_a_command(spec: dict[str, Any]) -> None:
     [
         (_two_containers, "BadTemplate", "got the containers train, second, expected exactly one"),
         (_our_volume, "BadTemplate", "got the volume 'fedloom-work', expected another name"),
-        (_our_path, "BadTemplate", "got a mount at /fedloom/work, expected another path"),
+        (_our_path, "BadTemplate", "got a mount at /fedloom/round, expected another path"),
         (_braces_in_a_variable, "TemplateBraces", "got '{{workflow.name}}', expected a text"),
         (_braces_in_a_command, "TemplateBraces", "Argo replaces what is between"),
     ],
