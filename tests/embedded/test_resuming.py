@@ -26,6 +26,8 @@ def start(bench, state: Path) -> subprocess.Popen:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PAUSE_SECONDS": "0.15"},
+        # A shell that runs these tests in the background has them ignore Ctrl-C, and so their children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,  # noqa: PLW1509
     )
 
 
