@@ -119,7 +119,7 @@ class Crowd:
 
 def documents(name: str, clients: int) -> list[Document]:
     """The digits job with so many clients, each on a fake edge of its own, and no evaluation."""
-    job, dataset, *_ = cluster_case.digits(name, 1, "direct")
+    job, dataset, *_, model = cluster_case.digits(name, 1, "direct")
     worker = job["spec"]["trainingWorkers"][0]
     label = {"crowd": name}
     job["metadata"]["labels"] = label
@@ -132,7 +132,8 @@ def documents(name: str, clients: int) -> list[Document]:
         "output": {},
     }
     del job["spec"]["evaluation"]
-    job["spec"]["aggregationWorker"].pop("model", None)
+    job["spec"]["aggregationWorker"]["model"] = {"name": name}
+    model["metadata"] = {"name": name, "labels": label}
     edges = [
         {
             **dataset,
@@ -141,7 +142,7 @@ def documents(name: str, clients: int) -> list[Document]:
         }
         for index in range(1, clients + 1)
     ]
-    return [*edges, job]
+    return [model, *edges, job]
 
 
 def memory_bytes() -> float:
