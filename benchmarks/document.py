@@ -45,8 +45,18 @@ CLUSTER = """## A round on a cluster
 `python benchmarks/cluster_round.py`. The digits job of example 05 on three edges, MLflow and evaluation included, beside a
 hand-written Argo DAG of the same shape: three pinned pods with one init container and two containers, one pod with three,
 the job's images and requests, `true` in each. A round lasts from its workflow's coming to the next one's; a bare DAG until
-Argo says Succeeded, or (*pods only*) until its last pod has ended, for which a round does not wait any longer either. Ratios
-take the user's training off the round. All are interleaved.
+Argo says Succeeded, or (*pods only*) until its last pod has ended. Ratios take the user's training off the round. All are
+interleaved.
+
+The ratio is below one because a round ends with its `result.json`: the controller looks for it while the last pod is at
+work, and starts the next round while Argo's sidecar, the kubelet and Argo itself still close the old workflow. *Both until
+Argo's end* leaves that out: the round's own workflow beside the bare one, though the next round's pods run meanwhile.
+"""
+CROWD = """### A crowd
+
+`python benchmarks/cluster_crowd.py`. One round of 200 clients whose nodes KWOK plays: the workflow, its status, the updates
+(made and uploaded through presigned URLs by the benchmark, with the product's own step) and the job's status are real, the
+training is not. *Controller* is the most resident memory that `/metrics` told during the run.
 """
 LEARNING = """## Learning
 
@@ -69,7 +79,8 @@ def main() -> None:
     parts = [HEAD, EMBEDDED, _embedded_table(embedded), EMBEDDED_NOTE]
     parts += [AGGREGATION, _aggregation_table(aggregation)]
     cluster = json.loads((RESULTS / "cluster_round.json").read_bytes())
-    parts += [CLUSTER, _cluster_tables(cluster)]
+    crowd = json.loads((RESULTS / "cluster_crowd.json").read_bytes())
+    parts += [CLUSTER, _cluster_tables(cluster), CROWD, _crowd_table(crowd)]
     codecs = json.loads((RESULTS / "codecs.json").read_bytes())
     parts += [CODECS, _codecs_table(codecs), LEARNING]
     (ROOT / "docs/benchmarks.md").write_text("\n".join(parts))
@@ -146,6 +157,12 @@ def _cluster_tables(result: Mapping[str, Any]) -> str:
             _table(["part", "s", "what"], parts),
         ]
     )
+
+
+def _crowd_table(result: Mapping[str, Any]) -> str:
+    rows = [[name, f"{value:.1f}"] for name, value in result["measured"].items()]
+    where = f"Commit `{result['commit'][:12]}`, {result['date'][:10]}, {result['clients']} clients."
+    return f"{where}\n\n{_table(['measure', ''], rows)}"
 
 
 def _codecs_table(result: Mapping[str, Any]) -> str:
