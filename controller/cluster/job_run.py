@@ -35,6 +35,7 @@ Result = Mapping[str, Any]
 
 _MOST_PEEK_SECONDS = 5.0
 _NO_REASON = ("NoUpdate", "PodDeleted")
+_VAGUE = ("DeadlineExceeded", "PodDeleted")
 
 
 @dataclass
@@ -151,6 +152,8 @@ class JobRun:
         run = observed.run
         if run is None or (run.phase is not RunPhase.RUNNING and not is_final):
             return {}
+        if observed.last is not None and observed.last["round"] >= run.round:
+            return {}  # its result tells more than pods, of which the news may come later
         runs = reading.client_runs(self.engine.clients(), self.pods_of_run)
         for name, before in self._attempt.seen.items():
             if name not in runs:  # a Job that was too slow loses its pod
@@ -159,8 +162,10 @@ class JobRun:
         for name, finding in self._attempt.given_up.items():
             node = runs[name].node if name in runs else None
             runs[name] = ClientRun(FAILED, finding.reason, node)
-        self._attempt.seen = dict(runs)
-        return runs
+        self._attempt.seen = {
+            name: _remembered(self._attempt.seen.get(name), now) for name, now in runs.items()
+        }
+        return dict(self._attempt.seen)
 
     def _explained(self, clients: dict[str, ClientStatus]) -> dict[str, ClientStatus]:
         """Say why a client sent nothing, which the server cannot know but its pod has told."""
@@ -203,3 +208,10 @@ class JobRun:
             grace_seconds=settings.deadline_grace_seconds,
             lost_node_seconds=settings.lost_node_seconds,
         )
+
+
+def _remembered(before: ClientRun | None, now: ClientRun) -> ClientRun:
+    """Keep why a client did not start, or did fail, where its end tells no more than that it was late."""
+    is_vague = now.state == FAILED and now.reason in _VAGUE
+    known = before.reason if before is not None and before.reason not in _VAGUE else None
+    return replace(now, reason=known) if is_vague and known else now

@@ -443,6 +443,36 @@ def test_a_dropped_client_shows_what_its_pod_said(bench, make_pod):
     assert (shown["a"]["state"], shown["a"]["reason"]) == ("Failed", "OOMKilled")
 
 
+def test_the_last_rounds_result_counts_and_not_the_older_news_of_pods(bench, make_pod):
+    bench.apply_job(rounds=1)
+    bench.look()
+    bench.round(0)
+    bench.end_workflow("r1-a1", "Running")
+    bench.apply(make_pod("a", "Pending"))
+    bench.look()
+    bench.round(1)
+    assert bench.status["phase"] == "Succeeded"
+    assert {each["state"] for each in bench.status["clients"]} == {"Succeeded"}
+    assert bench.status["active"] == 0
+
+
+def test_why_a_client_did_not_start_is_told_though_its_deadline_ended_it(bench, make_pod):
+    bench.apply_job(rounds=1, participation={"minClients": 1})
+    bench.look()
+    bench.round(0)
+    bench.end_workflow("r1-a1", "Running")
+    waiting = {"reason": "ErrImageNeverPull", "message": "no such image"}
+    pod = make_pod("a", "Pending", containerStatuses=[{"name": "x", "state": {"waiting": waiting}}])
+    bench.apply(pod)
+    bench.look()
+    ended = {"phase": "Failed", "reason": "DeadlineExceeded", "containerStatuses": []}
+    bench.cluster.set_status(PODS, "ns", "pod-a", ended)
+    bench.round(1, a="NoUpdate")
+    shown = {each["name"]: each for each in bench.status["clients"]}
+    assert shown["a"]["state"] == "Failed"
+    assert "Image" in shown["a"]["reason"]
+
+
 def test_a_job_that_failed_shows_how_its_clients_did(bench, make_pod):
     bench.apply_job(participation={"retries": 0})
     bench.look()
