@@ -152,8 +152,6 @@ class JobRun:
         run = observed.run
         if run is None or (run.phase is not RunPhase.RUNNING and not is_final):
             return {}
-        if observed.last is not None and observed.last["round"] >= run.round:
-            return {}  # its result tells more than pods, of which the news may come later
         runs = reading.client_runs(self.engine.clients(), self.pods_of_run)
         for name, before in self._attempt.seen.items():
             if name not in runs:  # a Job that was too slow loses its pod
