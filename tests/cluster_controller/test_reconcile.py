@@ -454,7 +454,9 @@ def test_why_a_client_did_not_start_is_told_though_its_deadline_ended_it(bench, 
     pod["metadata"]["creationTimestamp"] = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     bench.apply(pod)
     bench.look()  # too early to give it up
-    ended = {"phase": "Failed", "reason": "DeadlineExceeded", "containerStatuses": []}
+    message = "Pod was active on the node longer than the specified deadline"
+    ended = {"phase": "Failed", "reason": "DeadlineExceeded", "message": message}
+    ended["containerStatuses"] = []
     bench.cluster.set_status(PODS, "ns", "pod-a", ended)
     bench.look()
     bench.round(1, a="NoUpdate")
