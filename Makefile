@@ -50,8 +50,8 @@ crds: .venv/installed  ## write manifests/base/crds from the types in fedloom/ap
 	[Path('manifests/base/crds', name).write_text(documents.render_crd(crd_)) for name, crd_ in crd.crds().items()]"
 
 compiled: .venv/installed-cluster  ## write each example's compiled round beside it
-	@for example in examples/*-*; do mkdir -p $$example/compiled; \
-	  $(BIN)/fedloom compile -f $$example/job.yaml --engine argo > $$example/compiled/round-1.yaml; done
+	@for job in examples/*-*/job.yaml; do example=$$(dirname $$job); mkdir -p $$example/compiled; \
+	  $(BIN)/fedloom compile -f $$job --engine argo > $$example/compiled/round-1.yaml; done
 
 cluster-install: .venv/installed-dev  ## build the images, load them into $$KUBECONFIG's cluster, apply the quickstart
 	PYTHON=$(BIN)/python manifests/install

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from cli.cluster.commands import COMMANDS as CLUSTER_COMMANDS
+from cli.data import data
 from fedloom import __version__
 from fedloom.errors import FedloomError, InvalidJobError
 
@@ -54,11 +55,14 @@ def run(files: tuple[Path, ...], state: Path | None, parallel: int | None, outpu
 def validate(files: tuple[Path, ...]) -> None:
     """Check the documents of a job; print every problem."""
     from fedloom.api.documents import read_documents
+    from fedloom.api.size import size_problems
     from fedloom.api.validation import job_to_run
 
     documents = read_documents(files)
     job = job_to_run(documents)
     click.echo(f"{job.metadata.namespace}/{job.metadata.name}: valid")
+    for problem in size_problems(documents):
+        click.echo(f"not for a cluster: {problem}")
     for name in documents.ignored:
         click.echo(f"not read: {name}")
 
@@ -93,6 +97,17 @@ def report(state: Path, output: Path | None) -> None:
     from cli.report import write_report
 
     click.echo(write_report(state, output or state / "report.html"))
+
+
+commands.add_command(data)
+
+
+@commands.command("local-controller")
+def local_controller() -> None:
+    """Run the local controller of an edge node; its settings are FEDLOOM_LC_* variables."""
+    from controller.edge.main import main as run_local_controller
+
+    sys.exit(run_local_controller())
 
 
 for _command in CLUSTER_COMMANDS:

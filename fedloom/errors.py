@@ -5,6 +5,7 @@ FedloomError
 │   ├── InvalidJobError         a document is wrong; carries every problem that was found
 │   ├── UpdateError             one client's update is refused; the client is dropped, the round goes on
 │   ├── StateError              the state folder cannot be used (another job's, or in use)
+│   ├── DataError               pictures or labels are not what a training script can use
 │   └── ArtifactError
 │       ├── ArtifactNotFoundError
 │       └── CorruptArtifactError     size, digest or layout is not what was promised
@@ -67,6 +68,10 @@ class UpdateError(JobError):
 
 class StateError(JobError):
     """The state folder cannot be used for this job now."""
+
+
+class DataError(JobError):
+    """A picture, its labels or a folder of them cannot be used as they are."""
 
 
 class ArtifactError(JobError):

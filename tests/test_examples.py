@@ -20,7 +20,8 @@ from controller.embedded.run import Order, run_embedded
 from fedloom.api.documents import read_documents
 from fedloom.api.validation import job_to_run
 
-EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").glob("[0-9][0-9]-*"))
+FOLDERS = sorted((Path(__file__).resolve().parent.parent / "examples").glob("[0-9][0-9]-*"))
+EXAMPLES = [folder for folder in FOLDERS if (folder / "job.yaml").exists()]
 MADE_BY_RUNS = shutil.ignore_patterns("data", "output", ".fedloom", "__pycache__")
 RUN_SECONDS = 100.0
 ACCURACY = re.compile(r"accuracy\s+of\s+at\s+least\s+(0\.\d+)")
