@@ -26,7 +26,7 @@ def compile_round(files: Sequence[Path], engine: str, number: int) -> str:
     """Give round `number` as YAML: the plan for the local engine, the Workflow for Argo.
 
     What is known only when the job runs is zero here: its uid, digests and sizes of earlier rounds. A
-    Workflow is that of the quickstart, without its Secrets.
+    Workflow is that of the quickstart, without its Secrets; a round of very many clients is several.
     """
     documents = read_documents(files)
     job = job_to_run(documents)
@@ -34,7 +34,7 @@ def compile_round(files: Sequence[Path], engine: str, number: int) -> str:
     observed = Observed(last=_before(job, number - 1) if number > 0 else None)
     planner = RoundPlanner(job, datasets_of(documents, job), models_of(documents, job))
     plan = planner.plan(start_of(job, observed, now=0.0))
-    return render_documents([plan.to_document() if engine == "local" else _workflow(plan, job)])
+    return render_documents([plan.to_document()] if engine == "local" else _workflows(plan, job))
 
 
 def _before(job: FederatedLearningJob, number: int) -> dict[str, Any]:
@@ -51,8 +51,8 @@ def _before(job: FederatedLearningJob, number: int) -> dict[str, Any]:
     return {"round": number, "model": model, "state": state}
 
 
-def _workflow(plan: Plan, job: FederatedLearningJob) -> dict[str, Any]:
-    from pipelines.engines.argo import Owner, Setting, compile_plan
+def _workflows(plan: Plan, job: FederatedLearningJob) -> list[dict[str, Any]]:
+    from pipelines.engines.argo import Owner, Setting, compile_round
 
     meta = job.metadata
     prefix = layout.job_prefix(meta.namespace, meta.name, meta.uid)
@@ -70,4 +70,4 @@ def _workflow(plan: Plan, job: FederatedLearningJob) -> dict[str, Any]:
         dispatcher_account="fedloom-dispatcher",
         server_template=job.spec.aggregation_worker.template.raw,
     )
-    return compile_plan(plan, setting)
+    return [workflow for _, workflow in compile_round(plan, setting)]

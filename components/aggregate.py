@@ -23,6 +23,7 @@ from components.request import Place, Request
 from components.updates import BadClients
 from fedloom.algorithms.layout import Layout
 from fedloom.algorithms.optimizers.registry import server_optimizer
+from fedloom.api.capabilities import SCRIPT_RULE
 from fedloom.artifacts.arrays import ArrayFile
 from fedloom.artifacts.artifact import Artifact
 from fedloom.artifacts.layout import attempt_key
@@ -157,25 +158,39 @@ def _run_as_command(request: Request, place: Place) -> dict[str, Any]:
     """
     started = time.time()
     place.work.mkdir(parents=True, exist_ok=True)
-    found = run(request, place, {})
+    found, steps = _found(request, place)
     if found.model is None:
-        from components import commit
-
-        message = commit.too_few(request, found)
-        end = replace(request, outputs={"attempt": attempt_key(request.round, request.attempt)})
-        commit.record_failure(end, place, "TooFewClients", message, found)
-        raise JobError("TooFewClients", message)
+        raise too_few(request, place, found)
     model = place.store.materialize(
         found.model.key, place.work / "models", digest=found.model.digest
     )
     shutil.copyfile(model, place.work / "model.safetensors")
-    document = found.to_document() | {"steps": {"aggregate": [started, time.time()]}}
+    document = found.to_document() | {"steps": {**steps, "aggregate": [started, time.time()]}}
     (place.work / "aggregated.json").write_text(json.dumps(document))
     return {
         "accepted": sorted(found.reports),
         "failures": found.failures,
         "model": document["model"],
     }
+
+
+def _found(request: Request, place: Place) -> tuple[Aggregated, dict[str, Any]]:
+    """Aggregate, or take over what the aggregation worker's program made; and what ran before this."""
+    if request.settings["aggregation"]["rule"] != SCRIPT_RULE:
+        return run(request, place, {}), {}
+    from components import script
+
+    return script.adopt_as_command(request, place)
+
+
+def too_few(request: Request, place: Place, found: Aggregated) -> JobError:
+    """Write down, for a step as a command, that too few updates are good; give the error to raise."""
+    from components import commit
+
+    message = commit.too_few(request, found)
+    end = replace(request, outputs={"attempt": attempt_key(request.round, request.attempt)})
+    commit.record_failure(end, place, "TooFewClients", message, found)
+    return JobError("TooFewClients", message)
 
 
 if __name__ == "__main__":

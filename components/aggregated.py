@@ -22,6 +22,8 @@ class Aggregated:
         model: the new global model; None when fewer than `min_clients` updates were good.
         states: name -> state artifact of the server optimizer, and of privacy.
         privacy: what the round promises; None where the job has nothing about privacy.
+        metrics: what a program that combines updates itself said about the round.
+        inner: of the rounds inside the round, where it has some: their clients and models.
     """
 
     reports: Reports
@@ -29,6 +31,8 @@ class Aggregated:
     model: Artifact | None = None
     states: dict[str, Artifact] = field(default_factory=dict)
     privacy: dict[str, Any] | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    inner: list[dict[str, Any]] | None = None
 
     def drop(self, bad: BadClients) -> None:
         """Leave out clients whose updates turned out to be wrong."""
@@ -50,6 +54,8 @@ class Aggregated:
             model=None if model is None else Artifact(**model),
             states={name: Artifact(**state) for name, state in states.items()},
             privacy=document["privacy"],
+            metrics=document["metrics"],
+            inner=document["inner"],
         )
 
     @classmethod

@@ -14,6 +14,7 @@ code is 0 only if the step succeeded.
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -36,7 +37,7 @@ def run_command(step: str, run: Callable[[Request, Place], dict[str, Any]]) -> N
     arguments = _parse(step)
 
     def with_request() -> dict[str, Any]:
-        plan = json.loads(Path(arguments.plan).read_bytes())
+        plan = _read_plan(arguments.plan)
         return run(_request(plan, step, arguments), _place(arguments))
 
     _run(step, arguments.client, with_request)
@@ -47,9 +48,13 @@ def run_group_command(step: str, run: Callable[[Steps, Place], dict[str, Any]]) 
     arguments = _parse(step)
 
     def with_steps() -> dict[str, Any]:
-        plan = json.loads(Path(arguments.plan).read_bytes())
+        plan = _read_plan(arguments.plan)
         return run(_steps(plan, arguments), _place(arguments))
 
+    if arguments.library is not None:
+        from components import library
+
+        library.deliver(arguments.library)
     _run(step, arguments.client, with_steps)
 
 
@@ -61,6 +66,15 @@ def _run(step: str, client: str | None, work: Callable[[], dict[str, Any]]) -> N
         printed = {"state": "Failed", "reason": reason, "message": str(error)}
     print(json.dumps({"step": step, "client": client, **printed}), flush=True)
     sys.exit(0 if printed["state"] == "Succeeded" else 1)
+
+
+def _read_plan(path: str) -> dict[str, Any]:
+    """Read a plan; one of very many clients is packed by gzip."""
+    data = Path(path).read_bytes()
+    if data.startswith(b"\x1f\x8b"):
+        data = gzip.decompress(data)
+    plan: dict[str, Any] = json.loads(data)
+    return plan
 
 
 def _steps(plan: dict[str, Any], arguments: argparse.Namespace) -> Steps:
@@ -88,6 +102,7 @@ def _parse(step: str) -> argparse.Namespace:
     parser.add_argument("--client", help="id of the client, for steps of a client")
     parser.add_argument("--group", help="name of the group, for what runs all steps of one")
     parser.add_argument("--task", help="name of the task, for steps that a plan has several of")
+    parser.add_argument("--library", type=Path, help="where to lay out what lets scripts run")
     return parser.parse_args()
 
 

@@ -34,7 +34,7 @@ def commit_round(
     clients = _clients(found)
     result = {
         **_head(request),
-        "metrics": {**_train_metrics(found.reports), **evaluation, **_privacy_metrics(found)},
+        "metrics": {**_train_metrics(found.reports), **_other_metrics(found), **evaluation},
         "clients": clients,
         "server": {"steps": dict(steps)},
         "traffic": {
@@ -44,6 +44,7 @@ def commit_round(
         "model": _named(place, found.model),
         "state": {name: _named(place, state) for name, state in found.states.items()},
         **({"privacy": found.privacy} if found.privacy is not None else {}),
+        **({"inner": found.inner} if found.inner is not None else {}),
     }
     return _write(request.outputs["result"], place, result, is_durable=is_durable(request))
 
@@ -55,7 +56,7 @@ def commit_initial(
     states: Mapping[str, Artifact],
     steps: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write result.json of round 0: a first model, no clients."""
+    """Write result.json of round 0: a first model, no clients, and how its scripts describe the job."""
     result = {
         **_head(request),
         "metrics": {},
@@ -65,6 +66,10 @@ def commit_initial(
         "model": _named(place, model),
         "state": {name: _named(place, state) for name, state in states.items()},
     }
+    if "description" in request.settings:
+        from components import describe
+
+        result["description"] = describe.read(place, request.settings["description"])
     return _write(request.outputs["result"], place, result)
 
 
@@ -159,10 +164,13 @@ def _clients(found: Aggregated) -> dict[str, dict[str, Any]]:
     return dict(sorted(clients.items()))
 
 
-def _privacy_metrics(found: Aggregated) -> dict[str, float]:
-    """Give what privacy there is to follow from round to round: what was spent, how updates are cut."""
+def _other_metrics(found: Aggregated) -> dict[str, float]:
+    """Give what privacy there is to follow from round to round, what was spent and how updates are cut;
+    and what the aggregation worker's program said, as `aggregation/<name>`.
+    """
     values = {name: (found.privacy or {}).get(name) for name in ("epsilon", "clip_norm")}
-    return {f"privacy/{name}": value for name, value in values.items() if value is not None}
+    privacy = {f"privacy/{name}": value for name, value in values.items() if value is not None}
+    return privacy | {f"aggregation/{name}": value for name, value in found.metrics.items()}
 
 
 def _train_metrics(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:

@@ -35,6 +35,18 @@ def connect(settings: Mapping[str, Any]) -> Store:
     return TransientUpdates(store, Scratch(memory, disk, scratch["memory_limit_bytes"]))
 
 
+def key_variables(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Give Sedna's variables for the S3 store that `settings` describe; nothing for any other store."""
+    keys = settings.get("credentials")
+    if not keys:
+        return {}
+    return {
+        "S3_ENDPOINT_URL": str(settings.get("endpoint") or ""),
+        "ACCESS_KEY_ID": keys["access_key"],
+        "SECRET_ACCESS_KEY": keys["secret_key"],
+    }
+
+
 def _patient(seconds: float) -> RetryPolicy:
     from fedloom.artifacts.retry import RetryPolicy  # no concern of a store in a folder
 

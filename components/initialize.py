@@ -16,6 +16,7 @@ from components import user_code
 from components.command import run_command
 from components.outcome import Arrays, read_outcome
 from components.request import Place, Request
+from fedloom.api.places import DATA, is_path, path_of
 from fedloom.artifacts.arrays import dump_arrays, load_arrays
 from fedloom.artifacts.artifact import Artifact
 from fedloom.artifacts.opening import open_store
@@ -27,8 +28,12 @@ def run(request: Request, place: Place, code: user_code.UserCode) -> Artifact:
 
     Raises JobError("NoInitialModel") where it cannot be made, is empty or holds NaN/Inf.
     """
+    if request.settings.get(
+        "empty"
+    ):  # clients that bring their own: the round's first mean is the first
+        return place.store.put(request.outputs["model"], dump_arrays({}), replace=True)
     pretrained = request.settings.get("pretrained")
-    arrays = _pretrained(_fetched(pretrained, place)) if pretrained else _made(request, place, code)
+    arrays = _pretrained(_fetched(request, place)) if pretrained else _made(request, place, code)
     return _stored(request, place, arrays)
 
 
@@ -63,7 +68,7 @@ def _run_as_command(request: Request, place: Place) -> dict[str, Any]:
 
     pretrained = request.settings.get("pretrained")
     if pretrained:
-        arrays = _pretrained(_fetched(pretrained, place))
+        arrays = _pretrained(_fetched(request, place))
     else:
         try:
             arrays = read_outcome(place.work / "update.safetensors", None).arrays or {}
@@ -75,12 +80,21 @@ def _run_as_command(request: Request, place: Place) -> dict[str, Any]:
     return {"model": {"key": model.key, "digest": model.digest}}
 
 
-def _fetched(url: str, place: Place) -> Path:
-    """Give a local file of a pretrained model: an object of S3, or a path where this step runs."""
-    if not url.startswith("s3://"):
-        return place.base / url.removeprefix("file://")
-    folder, _, name = url.rpartition("/")
-    return open_store(folder).materialize(name, place.work / "pretrained")
+def _fetched(request: Request, place: Place) -> Path:
+    """Give a local file of a pretrained model: downloaded, or a path where this step runs."""
+    url = str(request.settings["pretrained"])
+    if url in request.settings.get("downloads", ()):
+        from components.download import Downloads  # an HTTP client costs start-up time
+
+        signed = request.settings.get("signed", {}).get(url)
+        return Downloads(place.work / "pretrained").fetch(url, signed).path
+    if url.startswith("s3://"):
+        folder, _, name = url.rpartition("/")
+        return open_store(folder).materialize(name, place.work / "pretrained")
+    if is_path(url):
+        mounted = Path(DATA + path_of(url))  # a pod has the folders of its node there
+        return mounted if mounted.exists() else Path(url)
+    return place.base / url.removeprefix("file://")
 
 
 if __name__ == "__main__":

@@ -92,4 +92,8 @@ def read_outcome(update: Path | None, result_file: Path | None) -> Outcome:
 
 
 def _nothing(variable: str) -> UpdateError:
-    return UpdateError("NoUpdate", f"the program ended with exit code 0 but wrote no {variable}")
+    message = (
+        f"the program ended with exit code 0 but wrote no {variable} "
+        "(a script for Sedna does that in FederatedLearning(...).train())"
+    )
+    return UpdateError("NoUpdate", message)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from components.library import compat_folder
 from fedloom.errors import UpdateError
 
 _LOG_TAIL_BYTES = 4096
@@ -71,6 +72,13 @@ def tail_of(log: Path, start: int) -> str:
     if sum(not c.isprintable() or c == "\ufffd" for c in last) > len(last) // 4:
         return f" and printed {len(data)} bytes that are not text (see {log.name})"
     return f": {last}"
+
+
+def module_path(environment: Mapping[str, str]) -> str:
+    """PYTHONPATH for a user's program: what lets scripts of other frameworks run, then what was there."""
+    folder = compat_folder()
+    ours = "" if folder is None else str(folder)
+    return os.pathsep.join(filter(None, (ours, environment.get("PYTHONPATH", ""))))
 
 
 def search_path(environment: Mapping[str, str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,17 @@ class Request:
             client=task["client"],
             inputs=task["inputs"],
             outputs=task["outputs"],
-            settings=task["settings"],
+            settings=_settings(plan, task),
             cohort=plan.get("cohort", ()),
         )
+
+
+def _settings(plan: Mapping[str, Any], task: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Add the presigned URLs of what the task downloads, which are no part of the plan."""
+    settings: Mapping[str, Any] = task["settings"]
+    if "downloads" not in settings or "urls" not in plan:
+        return settings
+    return {**settings, "signed": plan["urls"].get("signed", {})}
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,7 @@ class Place:
         edge: folder of edge state, one sub-folder per client; never leaves the node.
         base: relative paths of the job start here (the folder of its YAML).
         logs: a file per client with what its programs printed.
+        keys: variables with the keys of the job's S3, for programs of Sedna jobs and for nobody else.
     """
 
     store: Store
@@ -74,3 +83,4 @@ class Place:
     edge: Path
     base: Path
     logs: Path
+    keys: Mapping[str, str] = field(default_factory=dict, repr=False)

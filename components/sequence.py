@@ -85,9 +85,7 @@ def run_server(
     end = requests["commit"]
     try:
         with clock.step("aggregate"):
-            found = aggregate.run(
-                requests["aggregate"], place, failures, is_durable=commit.is_durable(end)
-            )
+            found = _aggregated(requests, place, code, failures)
         if found.model is None:
             raise JobError("TooFewClients", commit.too_few(end, found))
         metrics: Mapping[str, float] = {}
@@ -100,6 +98,18 @@ def run_server(
     except JobError as error:
         _record(end, place, error, found)
         raise
+
+
+def _aggregated(
+    requests: Requests, place: Place, code: UserCode, failures: Mapping[str, Mapping[str, str]]
+) -> aggregate.Aggregated:
+    """Aggregate by a rule of ours, or let the aggregation worker's program do it."""
+    is_durable = commit.is_durable(requests["commit"])
+    if "script" not in requests:
+        return aggregate.run(requests["aggregate"], place, failures, is_durable=is_durable)
+    from components import script
+
+    return script.run(requests, place, code, failures, is_durable=is_durable)
 
 
 def run_part(request: Request, place: Place, failures: Mapping[str, Mapping[str, str]]) -> None:
@@ -142,6 +152,21 @@ def run_initial(requests: Requests, place: Place, code: UserCode) -> None:
         raise
 
 
+def run_websocket(requests: Requests, place: Place) -> None:
+    """Serve clients that speak Sedna's first protocol, and commit. Raises JobError after writing down why."""
+    from components.websocket import WebsocketRound
+
+    clock, end = Clock(), requests["commit"]
+    attempt = WebsocketRound(requests["websocket"], place)
+    try:
+        with clock.step("aggregate"):
+            found = attempt.run()
+        commit.commit_round(end, place, found, {}, clock.steps)
+    except JobError as error:
+        _record(end, place, error, attempt.found)
+        raise
+
+
 def _record(
     end: Request, place: Place, failure: JobError, found: aggregate.Aggregated | None
 ) -> None:
@@ -168,9 +193,15 @@ def run_group(
         run_initial(requests, place, code)
     elif "aggregate" in requests:
         run_server(requests, place, code, failures)
+    elif "websocket" in requests:
+        run_websocket(requests, place)
     elif "combine" in requests or "shard" in requests:
         (request,) = requests.values()
         run_part(request, place, failures)
+    elif "describe" in requests:
+        from components import describe
+
+        describe.run(requests["describe"], place, code)
     elif len(requests) == 1:
         from components import secure_sequence
 

@@ -25,11 +25,19 @@ from fedloom.artifacts.arrays import dump_arrays, load_arrays
 from fedloom.errors import FedloomError, UpdateError
 from fedloom.training import script
 from fedloom.training.context import Evaluation
-from fedloom.training.environment import TaskEnvironment
+from fedloom.training.environment import (
+    AGGREGATION_TASKS,
+    WITH_MODEL,
+    WITH_UPDATE,
+    TaskEnvironment,
+)
 
 if TYPE_CHECKING:
     from fedloom.algorithms.drift.correction import DriftCorrection
     from fedloom.training.correction import WatchedCorrection
+
+CLIENTS = "clients"
+"""The folder in a work folder where clients' weights lie for a program that combines them."""
 
 # `key` and `digest` of a global model in the store, perhaps its `path` here.
 Model = Mapping[str, Any]
@@ -120,6 +128,28 @@ class UserCode:
         place: Place,
         given: Given | None,
     ) -> Outcome:
+        environment = self._run(command, environment, request, place, given)
+        return read_outcome(environment.update, environment.result)
+
+    def run(
+        self, request: Request, place: Place, state: Path, given: Given | None
+    ) -> TaskEnvironment:
+        """Run the request's command as a program, whatever it is; give where it left what it made.
+
+        Raises UpdateError("ScriptFailed").
+        """
+        command = [*request.settings["command"], *request.settings["args"]]
+        environment = task_environment(request, place, state)
+        return self._run(command, environment, request, place, given)
+
+    def _run(
+        self,
+        command: list[str],
+        environment: TaskEnvironment,
+        request: Request,
+        place: Place,
+        given: Given | None,
+    ) -> TaskEnvironment:
         for path in (environment.update, environment.result):
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -127,10 +157,13 @@ class UserCode:
         if given is not None:
             environment = _handed_over(given, environment, place)
         variables = {**os.environ, **request.settings["environment"], **environment.variables()}
+        if request.settings.get("sedna", {}).get("secret"):
+            variables |= place.keys
         variables["PATH"] = program.search_path(variables)
+        variables["PYTHONPATH"] = program.module_path(variables)
         log = place.logs / f"{request.client or 'server'}.log"
         program.run_program(command, variables, place.base, log)
-        return read_outcome(environment.update, environment.result)
+        return environment
 
 
 def _called(
@@ -191,15 +224,16 @@ def task_environment(request: Request, place: Place, state: Path) -> TaskEnviron
         task=task,
         round=request.round,
         rounds=request.rounds,
-        client=request.client or "evaluation",
+        client=request.client or ("aggregation" if task in AGGREGATION_TASKS else "evaluation"),
         seed=settings["seed"],
         client_seed=settings["client_seed"],
-        model=model if task != "initialize" else None,
-        update=update if task != "evaluate" else None,
+        model=model if task in WITH_MODEL else None,
+        update=update if task in WITH_UPDATE else None,
         result=result if task != "initialize" else None,
         hyperparameters=settings["hyperparameters"],
         state=state,
         dataset=settings["dataset"],
+        updates=place.work / CLIENTS if task == "aggregate" else None,
     )
 
 

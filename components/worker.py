@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components.connection import connect
+from components.connection import connect, key_variables
 from components.program import die_with_parent, tail_of
 from components.request import Place, Request
 from components.sequence import run_group
@@ -94,8 +94,9 @@ class _Lines:
 
 
 def _place(settings: Mapping[str, Any]) -> Place:
-    folders = [Path(settings[name]) for name in ("work", "memory", "edge", "base", "logs")]
-    return Place(connect(settings), *folders)
+    names = ("work", "memory", "edge", "base", "logs")
+    work, memory, edge, base, logs = (Path(settings[name]) for name in names)
+    return Place(connect(settings), work, memory, edge, base, logs, key_variables(settings))
 
 
 def _answer(

@@ -1,32 +1,48 @@
-"""S3 as a Secret names it: Sedna's annotations and entries."""
+"""S3 as a Secret names it; see `fedloom.api.secret` for the names."""
 
 from __future__ import annotations
 
-from fedloom.api.secret import ACCESS_KEY, SECRET_KEY, Secret
+from fedloom.api.secret import ACCESS_KEY, SECRET_KEY, SESSION_TOKEN, Secret
 from fedloom.errors import JobError
 
 _DEFAULT_ENDPOINT = "s3.amazonaws.com"
 
 
 def endpoint_of(secret: Secret) -> str:
-    """Sedna's annotations: `s3-endpoint` is a host, `s3-usehttps` "0" means http."""
-    annotations = secret.metadata.annotations
-    host = annotations.get("s3-endpoint", _DEFAULT_ENDPOINT)
-    if "://" in host:
-        return host
-    scheme = "http" if annotations.get("s3-usehttps") == "0" else "https"
-    return f"{scheme}://{host}"
+    """Give the store's address, scheme and host."""
+    return _address(secret, secret.annotation("endpoint") or _DEFAULT_ENDPOINT)
+
+
+def external_endpoint_of(secret: Secret) -> str:
+    """Give the store's address as the edges see it; empty where the Secret names none of its own."""
+    host = secret.annotation("external-endpoint")
+    return _address(secret, host) if host else ""
+
+
+def region_in(secret: Secret) -> str:
+    """Give the region that the Secret names, or nothing."""
+    return secret.annotation("region")
 
 
 def credentials_of(secret: Secret) -> dict[str, str]:
-    try:
-        return {
-            "access_key": secret.data[ACCESS_KEY],
-            "secret_key": secret.data[SECRET_KEY],
-        }
-    except KeyError as error:
+    """Give `access_key`, `secret_key` and, where there is one, `session_token`.
+
+    Raises JobError("SecretIncomplete").
+    """
+    if secret.lacking:
         raise JobError(
             "SecretIncomplete",
-            f"Secret {secret.metadata.name!r} has no key {error.args[0]}",
-            "spec.transmitter.s3.credentialName",
-        ) from None
+            f"Secret {secret.metadata.name!r} has no key {secret.lacking[0]}",
+            "credentialName",
+        )
+    names = {"access_key": ACCESS_KEY, "secret_key": SECRET_KEY}
+    found = {name: secret.data[str(secret.entry_of(key))] for name, key in names.items()}
+    token = secret.data.get(SESSION_TOKEN)
+    return found | ({"session_token": token} if token else {})
+
+
+def _address(secret: Secret, host: str) -> str:
+    if "://" in host:
+        return host
+    scheme = "http" if secret.annotation("usehttps") == "0" else "https"
+    return f"{scheme}://{host}"

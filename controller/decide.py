@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from controller.budget import over_budget
 from controller.observed import Observed
 from fedloom.algorithms.sampling import choose_cohort, derive_seed, poisson_cohort
-from fedloom.api.clients import clients_of
+from fedloom.api.clients import client_names
+from fedloom.api.compatibility import planned_rounds
 from fedloom.api.job import FederatedLearningJob, JobSpec
 from fedloom.api.outcome import StopCondition
 from pipelines.engine import RunPhase
@@ -76,7 +77,8 @@ def _next_attempt(job: FederatedLearningJob, observed: Observed, now: float) -> 
     """Start the next attempt, or say what it waits for."""
     number = observed.next_round
     if job.spec.suspend:
-        return Decision("Running", "Suspended", f"suspended before round {number}")
+        message = f"spec.suspend is true: round {number} waits for it to be false"
+        return Decision("Running", "Suspended", message)
     if now < observed.not_before:
         reason, message = observed.failure
         return Decision("Running", "BackingOff", f"round {number} waits after {reason}: {message}")
@@ -139,7 +141,7 @@ def _cohort(
 def _drawn(
     job: FederatedLearningJob, number: int, attempt: int, left_out: frozenset[str]
 ) -> tuple[tuple[str, ...], frozenset[str]]:
-    names = [client.name for client in clients_of(job) if client.name not in left_out]
+    names = [name for name in client_names(job) if name not in left_out]
     if not names:
         return (), frozenset()
     participation, seed = job.spec.participation, _sampling_seed(job)
@@ -169,7 +171,7 @@ def _sampling_seed(job: FederatedLearningJob) -> int:
 def _end_of(spec: JobSpec, observed: Observed) -> Decision | None:
     if observed.last is None:
         return None
-    number, rounds = int(observed.last["round"]), spec.rounds or 1
+    number, rounds = int(observed.last["round"]), planned_rounds(spec)
     if number >= rounds:
         return Decision("Succeeded", "RoundsDone", f"all {rounds} rounds are done")
     if spec.stop_condition is not None and number > 0:

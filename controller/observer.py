@@ -18,12 +18,15 @@ class Observer:
 
     Attributes:
         last: the last committed round's result; None before round 0.
+        description: what the job's aggregation program said about it, in round 0; None where it was
+            not asked, or not yet.
     """
 
     def __init__(self, store: Store, engine: Engine) -> None:
         self._store = store
         self._engine = engine
         self.last: Mapping[str, Any] | None = None
+        self.description: Mapping[str, Any] | None = None
         self._count = 0
         self._new: list[Mapping[str, Any]] = []
         self._metrics: list[Mapping[str, float]] = []
@@ -95,6 +98,7 @@ class Observer:
         self.last = result
         if self._count == 0:
             self._first_model = result["model"]
+            self.description = result.get("description")
         self._count += 1
         self._new.append(result)
         self._metrics.append(result["metrics"])

@@ -9,6 +9,7 @@ from fedloom.algorithms.compression.feedback import feedback_of
 from fedloom.api.clients import ClientSpec, clients_of
 from fedloom.api.dataset import Dataset
 from fedloom.api.job import FederatedLearningJob
+from fedloom.api.model import Model
 from fedloom.artifacts import layout
 from pipelines.downlink import Downlink
 from pipelines.drift import ClientDrift
@@ -23,7 +24,12 @@ from pipelines.user_settings import command_of, user_settings
 class ClientTasks:
     """Makes the tasks of any client; what does not change from round to round is worked out once."""
 
-    def __init__(self, job: FederatedLearningJob, datasets: Mapping[str, Dataset]) -> None:
+    def __init__(
+        self,
+        job: FederatedLearningJob,
+        datasets: Mapping[str, Dataset],
+        models: Mapping[str, Model],
+    ) -> None:
         self._spec = job.spec
         self._datasets = datasets
         self._seeds = Seeds(job)
@@ -46,7 +52,7 @@ class ClientTasks:
         self._clients = {client.name: client for client in clients_of(job)}
         self._settings = {
             name: user_settings(
-                job, client.worker.template, "train", datasets[client.dataset], client
+                job, client.worker.template, "train", datasets[client.dataset], client, models
             )
             | {"client_seed": self._seeds.of("client", 0, name)}
             for name, client in self._clients.items()

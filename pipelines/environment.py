@@ -9,9 +9,15 @@ from dataclasses import asdict
 from typing import Any
 
 from fedloom.api.clients import ClientSpec
+from fedloom.api.compatibility import WEBSOCKET, compatibility_of
 from fedloom.api.declaration import camel_case
 from fedloom.api.job import FederatedLearningJob, JobSpec
+from fedloom.api.model import Model
 from fedloom.api.pod import PodTemplate
+
+AGGREGATION_TASKS = ("describe", "aggregate")
+"""Tasks of the aggregation worker's container; all others are a training worker's."""
+AGGREGATION_PORT = "7363"
 
 
 def hyperparameters_of(job: FederatedLearningJob, template: PodTemplate) -> dict[str, Any]:
@@ -32,7 +38,7 @@ def hyperparameters_of(job: FederatedLearningJob, template: PodTemplate) -> dict
 def variables_of(
     job: FederatedLearningJob, template: PodTemplate, client: ClientSpec | None
 ) -> dict[str, str]:
-    """Every variable of a user's container except the FEDLOOM_* ones of the task.
+    """Every variable of a user's container except the FEDLOOM_* ones of the task, and Sedna's.
 
     Order of precedence: the system's names, then the template's own, then hyperparameters.
     """
@@ -50,6 +56,39 @@ def variables_of(
     if client is not None:
         variables |= {"WORKER_NAME": f"trainworker-{client.name}", "DATASET_NAME": client.dataset}
     return variables
+
+
+def sedna_variables(
+    job: FederatedLearningJob, task: str, client: ClientSpec | None, models: Mapping[str, Model]
+) -> dict[str, str]:
+    """What a container of a Sedna job finds beside that; nothing for any other job.
+
+    Urls of models stand here as they are written: the engine puts in where its container sees them.
+    """
+    spec = job.spec
+    compatibility = compatibility_of(spec)
+    if not compatibility:
+        return {}
+    s3 = spec.transmitter.s3 if spec.transmitter else None
+    variables = {"TRANSMITTER": "ws" if s3 is None else "s3"}
+    if s3 is not None:
+        variables["AGG_DATA_PATH"] = s3.agg_data_path
+    is_aggregator = task in AGGREGATION_TASKS
+    if is_aggregator:
+        variables["WORKER_NAME"] = f"aggworker-{job.metadata.name}"
+    elif client is None:
+        variables["WORKER_NAME"] = f"trainworker-{task}"
+    if compatibility == WEBSOCKET:
+        variables["AGG_BIND_PORT" if is_aggregator else "AGG_PORT"] = AGGREGATION_PORT
+    urls = {
+        "MODEL_URL": spec.aggregation_worker.model,
+        "PRETRAINED_MODEL_URL": spec.pretrained_model,
+    }
+    return variables | {
+        name: models[reference.name].spec.url
+        for name, reference in urls.items()
+        if reference is not None and reference.name in models
+    }
 
 
 def spellings(name: str) -> tuple[str, ...]:

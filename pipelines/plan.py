@@ -87,6 +87,8 @@ class Plan:
         cohort: the clients of this attempt, sorted.
         tasks: in an order in which they could run one after another.
         reserves: clients of the cohort that are only needed in the place of others.
+        part, parts: which part of the round this is, of how many with clients, where an engine has cut
+            it; part 0 is the server's. Both 0 for a whole round.
 
     Raises JobError("BadPlan") when made with tasks that do not form such a DAG.
     """
@@ -98,6 +100,8 @@ class Plan:
     cohort: tuple[str, ...]
     tasks: tuple[Task, ...]
     reserves: frozenset[str] = frozenset()
+    part: int = 0
+    parts: int = 0
 
     def __post_init__(self) -> None:
         for problem in _problems(self.tasks):

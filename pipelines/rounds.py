@@ -1,15 +1,17 @@
 """From a job and a cohort to the plan of one round. Pure: the same arguments give the same plan.
 
-    round 0:   initialize -> commit
+    round 0:   [initialize -> commit]
     round r:   per client [train -> compress]  ->  [aggregate -> evaluate -> commit]
 
-Brackets are groups: what is inside shares one node and one work folder.
+Brackets are groups: what is inside shares one node and one work folder. `script_tasks` says what a job adds
+whose aggregation worker has a program of its own, `websocket_round` what old images of Sedna get instead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from fedloom.api.compatibility import WEBSOCKET, compatibility_of, planned_rounds
 from fedloom.api.dataset import Dataset
 from fedloom.api.job import FederatedLearningJob
 from fedloom.api.model import Model
@@ -19,6 +21,7 @@ from pipelines.plan import Plan, Task
 from pipelines.secure_tasks import SecureTasks, is_secure
 from pipelines.server_tasks import ServerTasks
 from pipelines.start import Start
+from pipelines.websocket_round import WebsocketRound
 
 
 class RoundPlanner:
@@ -31,10 +34,12 @@ class RoundPlanner:
         models: Mapping[str, Model],
     ) -> None:
         self._job = job
-        self._clients = ClientTasks(job, datasets)
+        self._clients = ClientTasks(job, datasets, models)
         self._server = ServerTasks(job, datasets, models)
         self._secure = SecureTasks(job.spec) if is_secure(job.spec) else None
         self._downlink = Downlink(job)
+        is_websocket = compatibility_of(job.spec) == WEBSOCKET
+        self._websocket = WebsocketRound(job, datasets, models) if is_websocket else None
 
     def plan(self, start: Start) -> Plan:
         """Give the plan of one attempt of one round."""
@@ -43,7 +48,7 @@ class RoundPlanner:
         return Plan(
             job={"namespace": meta.namespace, "name": meta.name, "uid": meta.uid},
             round=start.round,
-            rounds=self._job.spec.rounds or 1,
+            rounds=planned_rounds(self._job.spec),
             attempt=start.attempt,
             cohort=start.cohort,
             tasks=tuple(tasks),
@@ -51,11 +56,15 @@ class RoundPlanner:
         )
 
     def _initial(self, start: Start) -> list[Task]:
-        tasks = [self._server.initialize()]
+        if self._websocket is not None:
+            return self._websocket.initial(start)
+        tasks = [*self._server.describe(start), self._server.initialize()]
         tasks += self._downlink.broadcast(start, after=tasks[-1])
         return [*tasks, self._server.commit(start, depends=(tasks[-1].name,))]
 
     def _round(self, start: Start) -> list[Task]:
+        if self._websocket is not None:
+            return self._websocket.round(start)
         tasks = [task for name in start.cohort for task in self._clients.of(start, name)]
         sent = tuple(task.name for task in tasks if task.step == "compress")
         tasks += self._server.aggregate(start, sent)

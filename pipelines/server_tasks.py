@@ -13,10 +13,11 @@ from pipelines.drift import variate_output, variate_settings
 from pipelines.placement import place_server
 from pipelines.plan import Task
 from pipelines.privacy import privacy_settings
+from pipelines.script_tasks import ScriptTasks, has_description, is_scripted
 from pipelines.seeds import Seeds
 from pipelines.shared_aggregation import shared
 from pipelines.start import Start, reference
-from pipelines.user_settings import command_of, user_seeds, user_settings
+from pipelines.user_settings import command_of, pretrained_settings, user_seeds, user_settings
 
 
 class ServerTasks:
@@ -34,17 +35,22 @@ class ServerTasks:
         self._models = models
         self._seeds = Seeds(job)
         self._placement = place_server(job.spec.aggregation_worker.template)
+        self._script = ScriptTasks(job, models, self._seeds)
+
+    def describe(self, start: Start) -> list[Task]:
+        """Ask the aggregation worker's program about a job that comes from Sedna; else nothing."""
+        return [self._script.describe(start)] if has_description(self._spec) else []
 
     def initialize(self) -> Task:
         """Make the first model: by the user's code, or from the pretrained model."""
         template = self._spec.training_workers[0].template
         settings: dict[str, Any] = {
-            **user_settings(self._job, template, "initialize"),
+            **user_settings(self._job, template, "initialize", models=self._models),
             **user_seeds(self._seeds, 0, "initialize"),
         }
         pretrained = self._spec.pretrained_model
         if pretrained is not None:
-            settings["pretrained"] = self._models[pretrained.name].spec.url
+            settings |= pretrained_settings(self._models[pretrained.name])
         return Task(
             name="initialize",
             step="initialize",
@@ -101,7 +107,7 @@ class ServerTasks:
             placement=self._placement,
             command=command_of("aggregate"),
         )
-        return shared(task, self._spec.aggregation, start)
+        return self._by_rule(task, start)
 
     def evaluate(self, start: Start) -> list[Task]:
         """Evaluate every `everyRounds`-th model, and always the last; else nothing."""
@@ -122,7 +128,7 @@ class ServerTasks:
             inputs={},
             outputs={},
             settings={
-                **user_settings(self._job, template, "evaluate", dataset),
+                **user_settings(self._job, template, "evaluate", dataset, models=self._models),
                 **user_seeds(self._seeds, start.round, "evaluation"),
             },
             placement=self._placement,
@@ -133,12 +139,14 @@ class ServerTasks:
 
     def commit(self, start: Start, depends: tuple[str, ...]) -> Task:
         """Make the round done, or write down why the attempt failed."""
+        is_described = start.round == 0 and has_description(self._spec)
+        key = layout.description_key(start.attempt)
         return Task(
             name="commit",
             step="commit",
             group="server",
             client=None,
-            depends=depends,
+            depends=(*depends, "describe") if is_described else depends,
             may_fail=False,
             inputs={},
             outputs={
@@ -148,10 +156,16 @@ class ServerTasks:
             settings={
                 "started": start.started,
                 "min_clients": self._spec.participation.min_clients,
+                **({"description": key} if is_described else {}),
             },
             placement=self._placement,
             command=command_of("commit"),
         )
+
+    def _by_rule(self, task: Task, start: Start) -> list[Task]:
+        if is_scripted(self._spec):
+            return self._script.around(task, start)
+        return shared(task, self._spec.aggregation, start)
 
     def _aggregation(self) -> dict[str, Any]:
         aggregation = self._spec.aggregation

@@ -6,11 +6,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedloom.api.clients import ClientSpec
+from fedloom.api.compatibility import SEDNA, compatibility_of
 from fedloom.api.dataset import Dataset
 from fedloom.api.job import FederatedLearningJob
+from fedloom.api.model import Model
+from fedloom.api.places import is_remote
 from fedloom.api.pod import PodTemplate
-from pipelines.environment import hyperparameters_of, variables_of
+from pipelines.environment import (
+    AGGREGATION_TASKS,
+    hyperparameters_of,
+    sedna_variables,
+    variables_of,
+)
 from pipelines.seeds import Seeds
+
+_NO_MODELS: Mapping[str, Model] = {}
 
 
 def user_settings(
@@ -19,15 +29,56 @@ def user_settings(
     task: str,
     dataset: Dataset | None = None,
     client: ClientSpec | None = None,
+    models: Mapping[str, Model] = _NO_MODELS,
 ) -> dict[str, Any]:
-    """Give the settings of `task` (initialize, train, evaluate) that do not change with the round."""
-    return {
+    """Give the settings of `task` that do not change with the round.
+
+    The task is initialize, train or evaluate of a training worker, describe or aggregate of the
+    aggregation worker. Beside command, environment, hyperparameters and dataset, where there are any:
+    `downloads` (url -> name of the Secret that opens it, perhaps empty), `sedna` (of a Sedna job:
+    whether it may write its model, whether its container finds our library, and the name of the Secret
+    whose keys its containers get).
+    """
+    settings: dict[str, Any] = {
         "task": task,
         "command": list(template.command),
         "args": list(template.args),
         "environment": variables_of(job, template, client),
         "hyperparameters": hyperparameters_of(job, template),
         "dataset": dataset.spec.url if dataset is not None else "",
+    }
+    downloads: dict[str, str] = {}
+    if dataset is not None and is_remote(dataset.spec.url):
+        downloads[dataset.spec.url] = dataset.spec.credential_name or ""
+    if compatibility_of(job.spec):
+        settings["environment"] |= sedna_variables(job, task, client, models)
+        settings["sedna"] = _sedna(job, task)
+        pretrained = job.spec.pretrained_model
+        model = models.get(pretrained.name) if pretrained is not None else None
+        if model is not None and is_remote(model.spec.url):
+            downloads[model.spec.url] = model.spec.credential_name or ""
+    return settings | ({"downloads": downloads} if downloads else {})
+
+
+def pretrained_settings(model: Model) -> dict[str, Any]:
+    """Give the settings of a step of ours that starts from a pretrained model.
+
+    The store's own credentials open an `s3://` url that names no Secret.
+    """
+    url, credential = model.spec.url, model.spec.credential_name or ""
+    settings: dict[str, Any] = {"pretrained": url}
+    if is_remote(url) and (credential or not url.startswith("s3:")):
+        settings["downloads"] = {url: credential}
+    return settings
+
+
+def _sedna(job: FederatedLearningJob, task: str) -> dict[str, Any]:
+    """A model is written by whoever trains or aggregates; the first one is made without any data."""
+    s3 = job.spec.transmitter.s3 if job.spec.transmitter else None
+    return {
+        "mounts_model": task in ("train", *AGGREGATION_TASKS),
+        "has_library": compatibility_of(job.spec) == SEDNA,
+        "secret": (s3.credential_name if s3 is not None else None) or "",
     }
 
 

@@ -7,11 +7,11 @@ import threading
 from typing import Any
 
 from cli.cluster.picture import Picture
-from controller.cluster.argo_engine import kept_of_workflow
 from controller.cluster.cache import Cache
 from controller.cluster.kubernetes import Cluster, Document
 from controller.cluster.pods import kept_of_pod
 from controller.cluster.resources import JOBS, LABEL_UID, PODS, WORKFLOWS
+from controller.cluster.workflows import kept_of_workflow
 from fedloom.api.clients import clients_of
 from fedloom.api.reading import read_job
 from fedloom.errors import InvalidJobError

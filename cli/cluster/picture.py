@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from controller.cluster.argo_engine import attempt_of
 from controller.cluster.nodes import seconds_of
 from controller.cluster.pods import Pod, client_of, is_of, node_name_of
+from controller.cluster.workflows import attempt_of, newest_of, parts_of
 from fedloom.errors import JobError
 from pipelines.engines.argo_clients import (
     FAILED,
@@ -29,11 +29,16 @@ Workflow = Mapping[str, Any]
 _ARGOS_OWN = ("init", "wait")
 _STEPS = (
     "fetch",
+    "library",
+    "describe",
+    "tell",
     "initialize",
     "adopt",
     "receive",
     "train",
     "compress",
+    "unpack",
+    "script",
     "aggregate",
     "evaluate",
     "commit",
@@ -99,14 +104,14 @@ class Picture:
     def newest(self, number: int | None = None, now: float = 0.0) -> Attempt | None:
         """The newest attempt, or the newest one at a round; None where nothing is left of it."""
         found = [w for w in self.workflows if number is None or attempt_of(w)[0] == number]
-        if not found:
-            return None
-        return self._attempt(max(found, key=attempt_of), now)
+        newest = newest_of(found)
+        return None if newest is None else self._attempt(newest, now)
 
     def _attempt(self, workflow: Workflow, now: float) -> Attempt:
         number, attempt = attempt_of(workflow)
         pods = [pod for pod in self.pods if is_of(pod, number, attempt)]
-        workers = {worker.name: worker for worker in _said(workflow)}
+        every = (*parts_of(self.workflows, workflow), workflow)
+        workers = {worker.name: worker for each in every for worker in _said(each)}
         for worker in _seen(pods, {label_value(name): name for name in self.names}, now):
             workers[worker.name] = _joined(workers.get(worker.name), worker)
         clients = sorted((w for w in workers.values() if w.is_client), key=lambda w: w.name)

@@ -17,6 +17,7 @@ from fedloom.api.metadata import ObjectMeta
 from fedloom.api.model import Model
 from fedloom.api.reading import read_object, read_secret
 from fedloom.api.secret import ACCESS_KEY, SECRET_KEY, Secret
+from fedloom.api.size import size_problems
 from fedloom.api.validation import validate
 from fedloom.errors import InvalidJobError, JobError, Problem
 
@@ -65,6 +66,9 @@ def read_submission(
         problems = validate(documents)
         if problems:
             raise InvalidJobError(problems)
+    too_large = size_problems(documents)
+    if too_large:
+        raise InvalidJobError(too_large)
     return documents
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from controller.cluster.edges.reports import WorkerReport
 from controller.cluster.resolve import Finding, Resolved
 from controller.decide import Decision
 from controller.observed import Observed
 from fedloom.api import status as words
+from fedloom.api.compatibility import planned_rounds
 from fedloom.api.status import FALSE, TRUE, UNKNOWN, Condition, JobStatus
 from pipelines.engine import RunPhase
 
@@ -33,6 +35,21 @@ class TrackingFacts:
     run_id: str | None = None
     url: str | None = None
     versions: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DeliveryFacts:
+    """How the final model's way to the job's Models stands.
+
+    Attributes:
+        saved: where it is.
+        finding: why it is not everywhere; None where it is.
+        open: in how many places it is not.
+    """
+
+    saved: tuple[str, ...] = ()
+    finding: Finding | None = None
+    open: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,7 +75,9 @@ class Known:
         run: the clients of the attempt at hand.
         clients: what the rounds so far say of each client, by name.
         tracking: None where nothing is tracked.
+        delivery: of the final model; None before the end, and where it goes nowhere.
         trouble: something that keeps the controller from going on, and will pass.
+        reports: what workers said through their nodes' local controllers, in the order of its coming.
     """
 
     generation: int
@@ -69,7 +88,9 @@ class Known:
     run: Mapping[str, ClientRun] = field(default_factory=dict)
     clients: Mapping[str, words.ClientStatus] = field(default_factory=dict)
     tracking: TrackingFacts | None = None
+    delivery: DeliveryFacts | None = None
     trouble: Finding | None = None
+    reports: tuple[WorkerReport, ...] = ()
 
 
 def conditions_of(known: Known, previous: JobStatus, now: str) -> tuple[Condition, ...]:
@@ -104,6 +125,7 @@ def _found(known: Known, before: Mapping[str, Condition]) -> Iterator[Condition]
     yield _resolved(known)
     yield _suspended(known, before)
     yield from _tracking(known)
+    yield from _training(known, before)
     if known.decision is None:
         yield _stands_still(known)
         if words.WORKFLOW_SUBMITTED in before:
@@ -115,6 +137,19 @@ def _found(known: Known, before: Mapping[str, Condition]) -> Iterator[Condition]
         is_done = known.decision.phase == words.SUCCEEDED
         kind = words.COMPLETE if is_done else words.CONDITION_FAILED
         yield Condition(kind, TRUE, known.decision.reason, known.decision.message)
+    yield from _delivered(known)
+
+
+def _delivered(known: Known) -> Iterator[Condition]:
+    facts = known.delivery
+    if facts is None:
+        return
+    if facts.finding is not None:
+        reason, message = facts.finding.reason, facts.finding.message
+        yield Condition(words.MODEL_DELIVERED, FALSE, reason, message)
+    else:
+        message = f"the final model is in {', '.join(facts.saved[:10])}"
+        yield Condition(words.MODEL_DELIVERED, TRUE, "Delivered", message)
 
 
 def _accepted(known: Known) -> Condition:
@@ -144,6 +179,10 @@ def _suspended(known: Known, before: Mapping[str, Condition]) -> Condition:
     old = before.get(words.SUSPENDED)
     if old is not None and (old.status == TRUE or old.reason == words.REASON_RESUMED):
         return Condition(words.SUSPENDED, FALSE, words.REASON_RESUMED, "the job goes on")
+    job = known.resolved.job
+    if job is not None and job.spec.suspend and decision is not None and not decision.is_final:
+        message = "spec.suspend is true: the job is suspended once the round at hand has ended"
+        return Condition(words.SUSPENDED, FALSE, "NotSuspended", message)
     return Condition(words.SUSPENDED, FALSE, "NotSuspended", "spec.suspend is false")
 
 
@@ -162,6 +201,23 @@ def _tracking(known: Known) -> Iterator[Condition]:
     elif facts.is_known:
         message = "rounds are logged in MLflow"
         yield Condition(words.TRACKING_AVAILABLE, TRUE, words.REASON_AVAILABLE, message)
+
+
+def _training(known: Known, before: Mapping[str, Condition]) -> Iterator[Condition]:
+    """Sedna's condition, in Sedna's words: the newest of what workers reported of a round."""
+    newest = max(
+        (each for each in reversed(known.reports) if each.round > 0),
+        key=lambda each: each.round,
+        default=None,
+    )
+    found = before.get(words.TRAINING)
+    if newest is not None:
+        message = f"Round {newest.round} reaches at {newest.time or 'a time not given'}"
+        found = Condition(words.TRAINING, TRUE, words.REASON_DO_TRAINING, message)
+    if found is not None and known.decision is not None and known.decision.is_final:
+        found = Condition(words.TRAINING, FALSE, known.decision.reason, found.message)
+    if found is not None:
+        yield found
 
 
 def _stands_still(known: Known) -> Condition:
@@ -183,7 +239,7 @@ def _progressing(known: Known, decision: Decision) -> Condition:
         return Condition(words.PROGRESSING, FALSE, decision.reason, decision.message)
     number, attempt = _attempt(known, decision)
     job = known.resolved.job
-    rounds = (job.spec.rounds if job else None) or 1
+    rounds = planned_rounds(job.spec) if job else 1
     message = f"round {number} of {rounds} is running"
     if attempt == 1:
         return Condition(words.PROGRESSING, TRUE, words.REASON_ROUND_RUNNING, message)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,13 +15,20 @@ from fedloom.api.job import FederatedLearningJob
 
 
 def tell_datasets(
-    cluster: Cluster, objects: Objects, job: FederatedLearningJob, result: Mapping[str, Any]
+    cluster: Cluster,
+    objects: Objects,
+    job: FederatedLearningJob,
+    result: Mapping[str, Any],
+    is_counted: Callable[[tuple[str, str]], bool],
 ) -> None:
-    """Fill in status.numberOfSamples of the Datasets that were trained on, where it is another."""
+    """Fill in status.numberOfSamples of the Datasets that were trained on, where it is another.
+
+    Those that `is_counted` names, by namespace and name, are counted on their own nodes.
+    """
     time = rfc3339(result["finished"])
     for client in clients_of(job):
         samples = (result["clients"].get(client.name) or {}).get("num_examples")
-        if samples is None:
+        if samples is None or is_counted((job.metadata.namespace, client.dataset)):
             continue
         known = _status(objects, DATASETS, job, client.dataset)
         if known is not None and known.get("numberOfSamples") != samples:

@@ -17,25 +17,42 @@ from controller.cluster.pods import Pod
 from controller.cluster.records import SharedObserver
 from controller.cluster.resolve import Finding, Resolved
 from controller.cluster.stores import StoreAccess
+from controller.decide import Decision
+from controller.described import job_as_described
 from controller.observed import Observed
 from fedloom.api.clients import clients_of
 from fedloom.api.status import FAILED, MOST_CLIENTS_SHOWN, SUCCEEDED, ClientStatus, JobStatus
 from pipelines.engine import RunPhase
 from pipelines.plan import Plan
 from pipelines.rounds import RoundPlanner
+from pipelines.script_tasks import has_description
 from pipelines.start import Start
+from pipelines.websocket_round import client_deadline_seconds
 
 RETRY = "fedloom.io/retry-at"
 """Annotation of a job, RFC 3339: failed attempts that ended before do not count."""
 
 CANCEL = "fedloom.io/cancel"
 """Annotation of a job: `true` ends it."""
+CANCELLED = Decision("Failed", "Cancelled", f"cancelled by annotation {CANCEL}")
 
 Result = Mapping[str, Any]
 
 _MOST_PEEK_SECONDS = 5.0
 _NO_REASON = ("NoUpdate", "PodDeleted")
 _VAGUE = ("DeadlineExceeded", "PodDeleted")
+
+
+def is_cancelled(annotations: Mapping[str, str]) -> bool:
+    """Whether somebody asked for the job's end."""
+    return annotations.get(CANCEL) == "true"
+
+
+def is_reopened(document: Mapping[str, Any], status: JobStatus) -> bool:
+    """Whether somebody asked for another try since the job ended."""
+    asked = seconds_of((document["metadata"].get("annotations") or {}).get(RETRY))
+    ended = seconds_of(status.completion_time)
+    return asked is not None and (ended is None or asked > ended)
 
 
 @dataclass
@@ -70,6 +87,8 @@ class JobRun:
         """Whether they include one that an earlier process may have told of."""
         self.clients: dict[str, ClientStatus] = {}
         self.pods_of_run: list[Pod] = []
+        self.refusal: Decision | None = None
+        """How the job ends because it cannot be run as it was described."""
         self._shared = shared
         self._attempt = _Attempt()
         self._is_recovered = False
@@ -80,13 +99,14 @@ class JobRun:
     def update(self, resolved: Resolved) -> None:
         """Take over an edited job; a round that runs ends as it was begun."""
         if resolved != self.resolved:
-            assert resolved.job is not None
-            self.engine.job = resolved.job
             self._take(resolved)
 
     def _take(self, resolved: Resolved) -> None:
         assert resolved.job is not None
-        self.resolved, self.job = resolved, resolved.job
+        self.resolved = resolved
+        # As its aggregation program described it, which holds for an edited job, too.
+        self.job, self.refusal = job_as_described(resolved.job, self.observer.description)
+        self.engine.job = self.job
         self.planner = RoundPlanner(self.job, resolved.datasets, resolved.models)
         self._placements = placements_of(self.job, resolved.datasets)
         shown = clients_of(self.job)[:MOST_CLIENTS_SHOWN]
@@ -106,6 +126,8 @@ class JobRun:
         self.observer.is_expecting = self._commit_seconds() is not None
         observed = self.observer.observe()
         new = self.observer.take_new()
+        if any(result["round"] == 0 for result in new):
+            self._take(self.resolved)
         for result in new:
             self.clients |= self._explained(client_statuses(result, self._shown))
         # Of those that another process saw committed only what stays is told, and of the last.
@@ -118,6 +140,11 @@ class JobRun:
         self.observed = observed
         return observed, new
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing that round 0 finds out can change the job any more."""
+        return self.observer.last is not None or not has_description(self.job.spec)
+
     def plan(self, start: Start) -> Plan:
         return self.planner.plan(start)
 
@@ -126,6 +153,7 @@ class JobRun:
         run = observed.run
         if run is None or run.phase is not RunPhase.RUNNING:
             return
+        self.engine.start_server()
         nodes = {node["metadata"]["name"]: node for node in self._shared.nodes() or ()}
         limits = self._limits()
         for verdict in reaper.verdicts(self.pods_of_run, nodes, limits, time.time()):
@@ -167,10 +195,20 @@ class JobRun:
 
     def _explained(self, clients: dict[str, ClientStatus]) -> dict[str, ClientStatus]:
         """Say why a client sent nothing, which the server cannot know but its pod has told."""
-        for name, client in clients.items():
-            run = self._attempt.seen.get(name)
-            is_unknown = client.state == FAILED and client.reason in _NO_REASON
-            if is_unknown and run is not None and self._attempt.round == client.last_round:
+        at_hand = self._attempt
+        unknown = [
+            name
+            for name, client in clients.items()
+            if client.state == FAILED and client.reason in _NO_REASON
+            if client.last_round == at_hand.round
+        ]
+        pods = self.engine.pods_of(at_hand.round, at_hand.attempt) if unknown else ()
+        told = reading.client_runs({}, pods)  # since the last look
+        for name in unknown:
+            client, run = clients[name], at_hand.seen.get(name)
+            if run is None or run.reason in (None, *_NO_REASON):
+                run = told.get(name, run)
+            if run is not None:
                 reason, node = run.reason or client.reason, run.node or client.node_name
                 clients[name] = replace(client, reason=reason, node_name=node)
         return clients
@@ -202,7 +240,7 @@ class JobRun:
     def _limits(self) -> reaper.Limits:
         settings = self._shared.settings
         return reaper.Limits(
-            deadline_seconds=self.job.spec.participation.deadline_seconds,
+            deadline_seconds=client_deadline_seconds(self.job),
             grace_seconds=settings.deadline_grace_seconds,
             lost_node_seconds=settings.lost_node_seconds,
         )

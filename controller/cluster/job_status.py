@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from controller.cluster.conditions import ClientRun, Known, conditions_of
+from controller.cluster.edges.reports import WorkerReport
 from fedloom.api import status as words
 from fedloom.api.clients import clients_of
 from fedloom.api.status import (
@@ -29,7 +30,7 @@ def status_of(known: Known, previous: JobStatus, now: str) -> JobStatus:
         conditions=conditions,
         start_time=previous.start_time or now,
         observed_generation=known.generation,
-        clients=tuple(_clients(known)),
+        clients=tuple(_clients(known, previous)),
         workflow=WorkflowStatus("argo", known.workflow) if known.workflow else None,
         tracking=_tracking(known),
     )
@@ -89,12 +90,30 @@ def _phase(known: Known, previous: JobStatus) -> str:
     return words.RUNNING if has_begun or previous.phase == words.RUNNING else words.PENDING
 
 
-def _clients(known: Known) -> Iterator[ClientStatus]:
+def _clients(known: Known, previous: JobStatus) -> Iterator[ClientStatus]:
     number = _round_at_hand(known)
+    before = {client.name: client for client in previous.clients}
+    reports = {report.client: report for report in known.reports}
     for name in shown_clients(known):
-        found = known.clients.get(name, ClientStatus(name))
+        found = known.clients.get(name)
+        if found is None:  # no round says anything of it yet: what was reported stays
+            old = before.get(name, ClientStatus(name))
+            found = ClientStatus(name, samples=old.samples, metrics=old.metrics)
+        if name in reports:
+            found = _reported(found, reports[name])
         run = known.run.get(name)
         yield found if run is None else _at_work(found, run, number)
+
+
+def _reported(found: ClientStatus, report: WorkerReport) -> ClientStatus:
+    """A client with what it said itself, as long as no committed round says it better."""
+    if report.round <= (found.last_round or 0):
+        return found
+    return replace(
+        found,
+        samples=found.samples if report.samples is None else report.samples,
+        metrics=report.metrics or found.metrics,
+    )
 
 
 def _at_work(found: ClientStatus, run: ClientRun, number: int) -> ClientStatus:
@@ -152,6 +171,7 @@ def _model(known: Known, last: Mapping[str, Any]) -> ModelStatus:
         digest=last["model"]["digest"],
         registered_model=job.spec.output.registered_model if job else None,
         version=versions[newest] if newest is not None else None,
+        saved=known.delivery.saved[:1_000] if known.delivery is not None else (),
     )
 
 

@@ -28,7 +28,7 @@ class JobTracking:
     ) -> None:
         """Hand over committed rounds; `on_change` is called when there is news of the tracking."""
         publishing, uid = self._publishing, run.job.metadata.uid
-        if publishing is None:
+        if publishing is None or not run.is_settled:
             return
         if not publishing.knows(uid):
             description = describe(run.job, run.resolved.datasets, _NO_FOLDER)
@@ -46,11 +46,17 @@ class JobTracking:
         publishing, uid = self._publishing, run.job.metadata.uid
         if publishing is None:
             return True
-        publishing.finish(uid, "FINISHED" if decision.phase == words.SUCCEEDED else "FAILED")
-        if not publishing.is_done(uid):
+        self.close(run, decision)
+        if publishing.knows(uid) and not publishing.is_done(uid):
             return False  # it says when it is
         publishing.forget(uid)
         return True
+
+    def close(self, run: JobRun, decision: Decision) -> None:
+        """End the run in MLflow, while there is more to do for the job than to track it."""
+        if self._publishing is not None:
+            status = "FINISHED" if decision.phase == words.SUCCEEDED else "FAILED"
+            self._publishing.finish(run.job.metadata.uid, status)
 
     def forget(self, uid: str) -> None:
         """The job is gone."""

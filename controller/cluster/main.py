@@ -17,6 +17,8 @@ from typing import Any
 
 from controller.cluster.answers import ConflictError
 from controller.cluster.argo_engine import Shared
+from controller.cluster.edges.gateway import Gateway
+from controller.cluster.edges.reports import Reports
 from controller.cluster.events import Recorder
 from controller.cluster.exposition import Labels, Metrics, resident_bytes, serve
 from controller.cluster.kubernetes import ApiServer, Cluster
@@ -60,6 +62,8 @@ class Controller:
         self.leader = Leader(cluster, settings.own_namespace, LEASE, settings.identity)
         self.metrics = Metrics(_HELP)
         self.publishing = _publishing(settings)
+        reports = Reports()
+        self.link = self._link(cluster, reports)
         watches = self.watches
         objects = CachedObjects(cluster, (watches.datasets, watches.models), watches.nodes)
         self.reconciler = Reconciler(
@@ -73,6 +77,7 @@ class Controller:
                 metrics=self.metrics,
                 publishing=self.publishing,
                 enqueue=self.queue.add,
+                reports=reports,
             )
         )
         self._stopping = threading.Event()
@@ -94,6 +99,8 @@ class Controller:
         ]
         for worker in workers:
             worker.start()
+        if self.link is not None:
+            self.link.start()
         while not self._stopping.wait(1.0):
             if self.publishing is not None:
                 self.publishing.turn()
@@ -148,12 +155,20 @@ class Controller:
         self.metrics.observe("fedloom_reconcile_seconds", time.monotonic() - began, result=how)
 
     def _close(self, workers: list[threading.Thread]) -> None:
+        if self.link is not None:
+            self.link.close()
         self.queue.close()
         for worker in workers:
             worker.join(5.0)
         self.leader.stop()
         if self.publishing is not None:
             self.publishing.close()
+
+    def _link(self, cluster: Cluster, reports: Reports) -> Gateway | None:
+        link, own = self._settings.link, self._settings.own_namespace
+        if link is None:
+            return None
+        return Gateway(cluster, link, own, self.watches, reports, self.queue.add)
 
     def _gauges(self) -> None:
         gauge = self.metrics.gauge

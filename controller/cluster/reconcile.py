@@ -9,25 +9,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from controller.cluster.argo_engine import Shared
+from controller.cluster.argo_engine import Shared, stop_all
 from controller.cluster.cache import Cache
 from controller.cluster.conditions import Known
+from controller.cluster.delivering import Deliveries
+from controller.cluster.edges.reports import Reports
 from controller.cluster.events import NORMAL, WARNING, Recorder
 from controller.cluster.exposition import Metrics
 from controller.cluster.feedback import rfc3339
-from controller.cluster.job_run import CANCEL, RETRY, JobRun
+from controller.cluster.job_run import CANCELLED, JobRun, is_cancelled, is_reopened
 from controller.cluster.job_status import is_final, status_of
 from controller.cluster.job_tracking import JobTracking
 from controller.cluster.kubernetes import Document
 from controller.cluster.logs import log
-from controller.cluster.nodes import seconds_of
 from controller.cluster.publishing import Publishing
 from controller.cluster.resolve import Finding, Objects, Resolved, resolve
 from controller.cluster.resources import JOBS
 from controller.cluster.stores import access_of
 from controller.cluster.telling import Teller
+from controller.cluster.workflows import is_open
 from controller.decide import Decision, decide
 from controller.observed import Observed
 from fedloom.api.reading import read_status
@@ -49,6 +51,7 @@ class Surroundings:
         objects: where references are looked up.
         publishing: None where nothing is tracked.
         enqueue: asks for another look at a job.
+        reports: what workers said through local controllers.
     """
 
     shared: Shared
@@ -58,6 +61,7 @@ class Surroundings:
     metrics: Metrics
     publishing: Publishing | None
     enqueue: Callable[[Key], None]
+    reports: Reports = field(default_factory=Reports)
 
 
 class Reconciler:
@@ -66,9 +70,10 @@ class Reconciler:
     def __init__(self, around: Surroundings) -> None:
         self._around = around
         self._teller = Teller(
-            around.shared.cluster, around.objects, around.recorder, around.metrics
+            around.shared.cluster, around.objects, around.recorder, around.metrics, around.reports
         )
         self._tracking = JobTracking(around.publishing)
+        self._deliveries = Deliveries(around.shared.cluster, around.shared.settings)
         self._runs: dict[Key, JobRun] = {}
         self._uids: dict[Key, str] = {}
 
@@ -86,8 +91,11 @@ class Reconciler:
             self._forget(key)  # deleted and made again between two looks
             self._uids[key] = uid
         previous = self._previous(key, document)
-        is_over = is_final(previous) and not _is_reopened(document, previous)
-        if is_over and key not in self._runs and not self._tracking.is_owed(previous):
+        is_over = is_final(previous) and not is_reopened(document, previous)
+        # Where a workflow is at work, somebody else wrote that the job is over.
+        is_over &= not any(map(is_open, self._around.shared.workflows.labelled(uid)))
+        is_owed = self._tracking.is_owed(previous) or self._deliveries.is_owed(previous)
+        if is_over and key not in self._runs and not is_owed:
             return None
         resolved = resolve(document, self._around.objects)
         if not resolved.is_complete:
@@ -125,7 +133,8 @@ class Reconciler:
             self._around.enqueue(key)
         again = run.next_look_seconds(observed)
         if known.decision is not None and known.decision.is_final and again is None:
-            self._end(key, document, run, known.decision)
+            again = self._deliveries.next_look_seconds(known.delivery)
+            self._end(key, document, run, known.decision, is_kept=again is not None)
         return again
 
     def _known(self, document: Document, run: JobRun | None, resolved: Resolved) -> Known:
@@ -140,12 +149,12 @@ class Reconciler:
         )
 
     def _decided(self, run: JobRun, known: Known, observed: Observed) -> Known:
-        decision = decide(run.job, observed, time.time())
+        decision = run.refusal or decide(run.job, observed, time.time())
         if not decision.is_final:
             self._tracking.go_on(run)
-        if not decision.is_final and run.job.metadata.annotations.get(CANCEL) == "true":
+        if not decision.is_final and is_cancelled(run.job.metadata.annotations):
             run.engine.close()
-            decision = Decision("Failed", "Cancelled", f"annotation {CANCEL} is true")
+            decision = CANCELLED
         return replace(
             known,
             decision=decision,
@@ -154,6 +163,7 @@ class Reconciler:
             run=run.client_runs(observed, is_final=decision.is_final),
             clients=run.clients,
             tracking=self._tracking.facts(run),
+            delivery=self._deliveries.advance(run, decision),
         )
 
     def _start(self, document: Document, run: JobRun, known: Known) -> Known:
@@ -180,18 +190,27 @@ class Reconciler:
         )
         return replace(known, workflow=run.engine.workflow)
 
-    def _end(self, key: Key, document: Document, run: JobRun, decision: Decision) -> None:
+    def _end(
+        self, key: Key, document: Document, run: JobRun, decision: Decision, *, is_kept: bool
+    ) -> None:
         """The job has ended: close its tracking, then forget it; its status says all there is."""
         is_done = decision.phase == "Succeeded"
         kind = NORMAL if is_done else WARNING
         word = "Complete" if is_done else "Failed"
         self._note(document, kind, word, f"{decision.reason}: {decision.message}")
-        if self._tracking.end(run, decision):
+        if is_kept:
+            self._tracking.close(run, decision)
+        elif self._tracking.end(run, decision):
             self._runs.pop(key, None)
 
     def _stand_still(self, key: Key, document: Document, resolved: Resolved) -> float | None:
         """The job cannot be run as things are; say why. A round that runs already goes on."""
         known = self._known(document, self._runs.get(key), resolved)
+        is_over = is_final(self._previous(key, document))
+        if is_cancelled(document["metadata"].get("annotations") or {}) and not is_over:
+            stop_all(self._around.shared, document["metadata"]["uid"])
+            self._say(key, document, replace(known, decision=CANCELLED))
+            return None
         finding = resolved.invalid or resolved.missing
         assert finding is not None
         self._note(document, WARNING, finding.reason, finding.message)
@@ -215,12 +234,16 @@ class Reconciler:
     def _say(self, key: Key, document: Document, known: Known) -> None:
         """Bring the status up to date; nothing is written where it says all this already."""
         previous = self._previous(key, document)
-        if known.decision is None and is_final(previous) and not _is_reopened(document, previous):
+        if known.decision is None and is_final(previous) and not is_reopened(document, previous):
             return  # an ended job stays ended, whatever became of what it was made of
+        uid = document["metadata"]["uid"]
+        reports, ticket = self._around.reports.of(key, uid)
+        known = replace(known, reports=reports)
         status = status_of(known, previous, rfc3339(time.time()))
         wanted = to_document(status)
         if document.get("status") == wanted:
             self._remember(key, status)
+            self._around.reports.told(key, uid, ticket)
             return
         meta = document["metadata"]
         kept = {name: meta[name] for name in ("name", "namespace", "uid", "resourceVersion")}
@@ -235,6 +258,7 @@ class Reconciler:
             "status",
         )
         self._remember(key, status)
+        self._around.reports.told(key, uid, ticket)
         if written is not None:
             self._around.jobs.take("MODIFIED", written)
 
@@ -257,6 +281,7 @@ class Reconciler:
         assert resolved.job is not None
         around = self._around
         access = access_of(resolved.job, resolved.secret, around.shared.settings.store)
+        access = replace(access, secrets=resolved.secrets)
         run = self._runs.get(key)
         if run is None or run.access != access:
             run = self._runs[key] = JobRun(around.shared, resolved, access)
@@ -268,14 +293,8 @@ class Reconciler:
         self._around.recorder.tell(document, kind, reason, message)
 
     def _forget(self, key: Key) -> None:
-        run, uid = self._runs.pop(key, None), self._uids.pop(key, None)
+        _, uid = self._runs.pop(key, None), self._uids.pop(key, None)
+        self._around.reports.forget(key)
         if uid is not None:
             self._tracking.forget(uid)
-        del run
-
-
-def _is_reopened(document: Document, status: JobStatus) -> bool:
-    """Whether somebody asked for another try since the job ended."""
-    asked = seconds_of((document["metadata"].get("annotations") or {}).get(RETRY))
-    ended = seconds_of(status.completion_time)
-    return asked is not None and (ended is None or asked > ended)
+            self._deliveries.forget(uid)

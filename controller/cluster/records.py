@@ -30,6 +30,7 @@ PASSING_REASONS = frozenset(
         "Preempted",
         "StoreUnavailable",
         "StoreUnavailableError",
+        "WorkflowLost",
     }
 )
 """Reasons, of an attempt as a whole, that say nothing about the job: it is made again and does not count."""

@@ -14,8 +14,11 @@ from fedloom.api.dataset import Dataset
 from fedloom.api.defaults import with_defaults
 from fedloom.api.job import FederatedLearningJob
 from fedloom.api.model import Model
+from fedloom.api.places import url_problem
 from fedloom.api.reading import read_job, read_object, read_secret
-from fedloom.api.secret import ACCESS_KEY, SECRET_KEY, Secret
+from fedloom.api.references import credentials_named, node_mismatches
+from fedloom.api.secret import Secret
+from fedloom.api.size import size_problem
 from fedloom.api.validation import invalid_fields
 from fedloom.errors import InvalidJobError, Problem
 
@@ -49,6 +52,7 @@ class Resolved:
         invalid: what is wrong with the document, for the condition Accepted.
         missing: what it refers to and is not there or not usable, for ResolvedRefs.
         secret: of spec.transmitter.s3.credentialName, where that is set.
+        secrets: by name, those that open urls of Datasets and Models.
     """
 
     job: FederatedLearningJob | None
@@ -57,6 +61,7 @@ class Resolved:
     datasets: Mapping[str, Dataset] = field(default_factory=dict)
     models: Mapping[str, Model] = field(default_factory=dict)
     secret: Secret | None = None
+    secrets: Mapping[str, Secret] = field(default_factory=dict)
 
     @property
     def is_complete(self) -> bool:
@@ -73,14 +78,22 @@ def resolve(document: Mapping[str, Any], objects: Objects) -> Resolved:
     datasets = {name: search.dataset(name) for name in _dataset_names(job)}
     models = {name: search.model(name) for name in _model_names(job)}
     found = {name: dataset for name, dataset in datasets.items() if dataset is not None}
-    secret = search.secret()
+    known = {name: model for name, model in models.items() if model is not None}
+    search.look_at_urls(found, known)
+    secrets = {
+        name: each
+        for _, name in credentials_named(job, found, known)
+        if (each := search.secret(name)) is not None
+    }
+    s3 = job.spec.transmitter.s3 if job.spec.transmitter else None
     search.look_at_nodes(found)
     return Resolved(
         job,
         missing=search.finding(),
         datasets=found,
-        models={name: model for name, model in models.items() if model is not None},
-        secret=secret,
+        models=known,
+        secret=secrets.get(s3.credential_name or "") if s3 is not None else None,
+        secrets=secrets,
     )
 
 
@@ -113,6 +126,8 @@ def _checked(document: Mapping[str, Any]) -> FederatedLearningJob:
     except InvalidJobError as error:
         problems += error.problems
         job = error.rest
+    too_large = size_problem(document)
+    problems += [] if too_large is None else [too_large]
     if isinstance(job, FederatedLearningJob):
         problems += invalid_fields(job)
         problems += _template_problems(job)
@@ -157,11 +172,7 @@ class _Search:
     def model(self, name: str) -> Model | None:
         return cast("Model | None", self._read(MODELS, name, words.REASON_MODEL_NOT_FOUND))
 
-    def secret(self) -> Secret | None:
-        transmitter = self._job.spec.transmitter
-        name = transmitter.s3.credential_name if transmitter and transmitter.s3 else None
-        if not name:
-            return None
+    def secret(self, name: str) -> Secret | None:
         document = self._objects.get(SECRETS, self._job.metadata.namespace, name)
         if document is None:
             self._note(words.REASON_SECRET_NOT_FOUND, f"Secret {name!r}")
@@ -171,11 +182,25 @@ class _Search:
         except InvalidJobError as error:
             self._note("SecretInvalid", f"Secret {name!r}: {error}")
             return None
-        lacking = [key for key in (ACCESS_KEY, SECRET_KEY) if not secret.data.get(key)]
-        if lacking:
-            self._note("SecretIncomplete", f"Secret {name!r} has no {' and no '.join(lacking)}")
+        if secret.lacking:
+            lacking = " and no ".join(secret.lacking)
+            self._note("SecretIncomplete", f"Secret {name!r} has no {lacking}")
             return None
         return secret
+
+    def look_at_urls(self, datasets: Mapping[str, Dataset], models: Mapping[str, Model]) -> None:
+        """Refuse urls that no pod can be made for, and workers on other nodes than their data."""
+        every: tuple[tuple[str, Mapping[str, Dataset | Model]], ...] = (
+            ("Dataset", datasets),
+            ("Model", models),
+        )
+        for kind, objects in every:
+            for name, each in objects.items():
+                problem = url_problem(each.spec.url)
+                if problem is not None:
+                    self._note(f"{kind}Invalid", f"{kind} {name!r}: spec.url: {problem}")
+        for mismatch in node_mismatches(self._job, datasets):
+            self._note(words.REASON_NODE_MISMATCH, str(mismatch))
 
     def look_at_nodes(self, datasets: Mapping[str, Dataset]) -> None:
         nodes = self._objects.nodes()

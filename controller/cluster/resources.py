@@ -45,9 +45,14 @@ WORKFLOWS = Resource(_ARGO, "workflows", "Workflow")
 TASK_RESULTS = Resource(_ARGO, "workflowtaskresults", "WorkflowTaskResult")
 PODS = Resource("v1", "pods", "Pod")
 SECRETS = Resource("v1", "secrets", "Secret")
+SERVICES = Resource("v1", "services", "Service")
+CONFIG_MAPS = Resource("v1", "configmaps", "ConfigMap")
 NODES = Resource("v1", "nodes", "Node", is_namespaced=False)
 EVENTS = Resource("v1", "events", "Event")
 BATCH_JOBS = Resource("batch/v1", "jobs", "Job")
+TOKEN_REVIEWS = Resource(
+    "authentication.k8s.io/v1", "tokenreviews", "TokenReview", is_namespaced=False
+)
 LEASES = Resource("coordination.k8s.io/v1", "leases", "Lease")
 
 LABEL_NAME = "federatedlearningjob.sedna.io/name"

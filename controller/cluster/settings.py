@@ -12,12 +12,17 @@ FEDLOOM_NAMESPACES         which namespaces to serve, with commas between; all i
 FEDLOOM_EDGE_STATE_PATH    where clients keep their state on their nodes, if the job does not say;
                            /var/lib/fedloom if unset, empty for nowhere
 FEDLOOM_EDGE_RUNTIME       auto, direct or dispatch, for jobs whose spec.edge.runtime is auto; auto if unset
+FEDLOOM_LOCAL_CONTROLLER   "true" where every edge has a local controller: Sedna's workers are told of it
 FEDLOOM_DEADLINE_GRACE_SECONDS   how long after its deadline a round is closed by force; 15 if unset
 FEDLOOM_LOST_NODE_SECONDS  after how long without its node a client is given up; 60 if unset
 FEDLOOM_PENDING_TIMEOUT    "true" where Argo is 4.1 or newer: it then ends pods that stay Pending
 FEDLOOM_WORKERS            how many jobs are looked at at once; 4 if unset
 FEDLOOM_TRACKING_PROCESSES how many jobs are published at once; 4 if unset
 FEDLOOM_LISTEN             host:port of /metrics, /healthz and /readyz; :8080 if unset
+FEDLOOM_LINK_LISTEN        with local controllers: host:port where they reach the controller; :8443 if unset
+FEDLOOM_LINK_NAMESPACE     where they run; fedloom-edge if unset
+FEDLOOM_LINK_ACCOUNT       their service account; fedloom-local-controller if unset
+FEDLOOM_LINK_CERTIFICATE_SECONDS  how long a node's certificate is valid; 604800, a week, if unset
 FEDLOOM_WORK               a folder for what may be lost; a temporary one if unset
 POD_NAMESPACE, POD_NAME    where the Lease is and who holds it; default and the host's name if unset
 """
@@ -47,6 +52,16 @@ class StoreSettings:
 
 
 @dataclass(frozen=True)
+class LinkSettings:
+    """Where local controllers reach the controller, and who they are."""
+
+    listen: tuple[str, int]
+    namespace: str
+    account: str
+    certificate_seconds: float
+
+
+@dataclass(frozen=True)
 class Settings:
     """See the module."""
 
@@ -69,6 +84,9 @@ class Settings:
     own_namespace: str
     identity: str
     edge_runtime: str = "auto"
+    has_local_controller: bool = False
+    link: LinkSettings | None = None
+    clients_per_workflow: int = 4_000
 
 
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -97,6 +115,9 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         own_namespace=environ.get("POD_NAMESPACE", "default"),
         identity=f"{environ.get('POD_NAME') or socket.gethostname()}-{os.urandom(4).hex()}",
         edge_runtime=reading.choice("FEDLOOM_EDGE_RUNTIME", ("auto", "direct", "dispatch")),
+        has_local_controller=environ.get("FEDLOOM_LOCAL_CONTROLLER", "").lower() == "true",
+        link=reading.link(),
+        clients_per_workflow=max(1, int(reading.number("FEDLOOM_CLIENTS_PER_WORKFLOW", 4_000))),
     )
     if reading.problems:
         raise InvalidJobError(reading.problems)
@@ -134,6 +155,18 @@ class _Reading:
             self.problems.append(Problem(name, f"got {text!r}, expected a number from 0"))
             return 0.0
         return value
+
+    def link(self) -> LinkSettings | None:
+        if self._environ.get("FEDLOOM_LOCAL_CONTROLLER", "").lower() != "true":
+            return None
+        name = "FEDLOOM_LINK_LISTEN"
+        host, _, port = (self._environ.get(name) or ":8443").rpartition(":")
+        return LinkSettings(
+            listen=(host, int(self.number_of(name, port))),
+            namespace=self._environ.get("FEDLOOM_LINK_NAMESPACE") or "fedloom-edge",
+            account=self._environ.get("FEDLOOM_LINK_ACCOUNT") or "fedloom-local-controller",
+            certificate_seconds=self.number("FEDLOOM_LINK_CERTIFICATE_SECONDS", 604_800.0),
+        )
 
     def store(self) -> StoreSettings | None:
         uri = self._environ.get("FEDLOOM_STORE", "").rstrip("/")

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from controller.cluster.settings import StoreSettings, region_of
-from controller.credentials import credentials_of, endpoint_of
+from controller.credentials import (
+    credentials_of,
+    endpoint_of,
+    external_endpoint_of,
+    region_in,
+)
 from fedloom.api.job import FederatedLearningJob
 from fedloom.api.secret import Secret
 from fedloom.artifacts import layout
@@ -15,19 +21,25 @@ from fedloom.artifacts.presigning import Presigner
 from fedloom.artifacts.store import Store
 from fedloom.errors import JobError
 
-EDGE_ENDPOINT = "s3-edge-endpoint"
-"""Annotation of a credentials Secret: the store's address as the edges see it."""
-
 
 @dataclass(frozen=True)
 class StoreAccess:
-    """One job's part of an S3 store: `uri` is s3://bucket/prefix/<the job's own prefix>."""
+    """One job's part of an S3 store.
+
+    Attributes:
+        uri: s3://bucket/prefix/<the job's own prefix>.
+        endpoint, edge_endpoint: the store's address as the cloud and as the edges see it.
+        secret: the job's own one for this store; None where it is the controller's.
+        secrets: by name, what else opens urls of the job's Datasets and Models.
+    """
 
     uri: str
     endpoint: str
     edge_endpoint: str
     region: str
     credentials: S3Credentials
+    secret: Secret | None = None
+    secrets: Mapping[str, Secret] = field(default_factory=dict)
 
     def open(self) -> Store:
         """The store as this process sees it; nothing is contacted."""
@@ -35,8 +47,15 @@ class StoreAccess:
 
     def presigner(self) -> Presigner:
         """Signs URLs for the edges."""
+        return self._presigner(self.edge_endpoint)
+
+    def cloud_presigner(self) -> Presigner:
+        """Signs URLs for pods in the cloud."""
+        return self._presigner(self.endpoint)
+
+    def _presigner(self, endpoint: str) -> Presigner:
         bucket, _, prefix = self.uri.removeprefix("s3://").partition("/")
-        return Presigner(self.edge_endpoint, bucket, prefix, self.credentials, self.region)
+        return Presigner(endpoint, bucket, prefix, self.credentials, self.region)
 
 
 def access_of(
@@ -56,8 +75,9 @@ def access_of(
             uri=f"{s3.agg_data_path.rstrip('/')}/{own}",
             endpoint=endpoint,
             edge_endpoint=_edge_endpoint(secret, endpoint, default),
-            region=region_of(),
+            region=region_in(secret) or region_of(),
             credentials=S3Credentials(**credentials_of(secret)),
+            secret=secret,
         )
     if default is None:
         raise JobError(
@@ -84,7 +104,7 @@ def access_of(
 
 
 def _edge_endpoint(secret: Secret, endpoint: str, default: StoreSettings | None) -> str:
-    given = secret.metadata.annotations.get(EDGE_ENDPOINT)
+    given = external_endpoint_of(secret)
     if given:
         return given
     if default is not None and default.endpoint == endpoint:

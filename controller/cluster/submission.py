@@ -1,21 +1,25 @@
-"""From a plan to the documents that are submitted: its Workflow and the Secrets that it needs. Pure.
+"""From a plan to the documents that are submitted: its Workflows and the Secrets that they need. Pure.
 
 Secrets hold what no Workflow may show: presigned URLs for the edges, the store's keys for the cloud.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from controller.cluster.nodes import Node, runtime_of
 from controller.cluster.resources import JOBS
 from controller.cluster.settings import Settings
+from controller.cluster.signing import signed_downloads
 from controller.cluster.stores import StoreAccess
+from controller.credentials import endpoint_of, external_endpoint_of
 from fedloom.api.job import FederatedLearningJob
+from fedloom.api.secret import ACCESS_KEY, SECRET_KEY, Secret
 from fedloom.artifacts.presigning import LONGEST_SECONDS
 from pipelines.engines import argo, argo_secrets
+from pipelines.engines.argo_service import service_of
 from pipelines.engines.argo_setting import Owner, Setting
 from pipelines.plan import Plan, Task
 
@@ -24,29 +28,33 @@ Urls = dict[str, dict[str, str]]
 
 @dataclass(frozen=True)
 class Submission:
-    """What one attempt of a round is made of on a cluster."""
+    """What one attempt of a round is made of on a cluster, or a part of it."""
 
     workflow: Mapping[str, Any]
     secrets: Sequence[Mapping[str, Any]]
+    service: Mapping[str, Any] | None = None
 
 
-def compile_submission(
+def compile_submissions(
     plan: Plan,
     job: FederatedLearningJob,
     access: StoreAccess,
     settings: Settings,
     nodes: Sequence[Node],
-) -> Submission:
-    """Compile a plan. Raises JobError where it cannot be run like this."""
+) -> Iterator[Submission]:
+    """Compile a plan, one Workflow after another: of a round of several the server's comes first.
+
+    Raises JobError where the plan cannot be run like this.
+    """
     setting = _setting(plan, job, access, settings, nodes)
-    workflow = argo.compile_plan(plan, setting)
     urls = url_signer(access, settings.deadline_grace_seconds)
-    secrets = [
-        *argo_secrets.client_secrets(plan, setting, urls),
-        argo_secrets.server_secret(plan, setting, _keys(access)),
-        *argo_secrets.dispatch_secrets(plan, setting),
-    ]
-    return Submission(workflow, secrets)
+    for part, workflow in argo.compile_round(plan, setting):
+        secrets = argo_secrets.client_secrets(part, setting, urls)
+        if not part.part:
+            signed = _server_downloads(part, access)
+            secrets.append(argo_secrets.server_secret(part, setting, _keys(access), signed))
+        secrets += argo_secrets.dispatch_secrets(part, setting)
+        yield Submission(workflow, secrets, service_of(part, setting))
 
 
 def url_signer(access: StoreAccess, grace_seconds: float) -> Callable[[Task], Urls]:
@@ -60,15 +68,31 @@ def url_signer(access: StoreAccess, grace_seconds: float) -> Callable[[Task], Ur
     def sign(task: Task) -> Urls:
         seconds: float = LONGEST_SECONDS
         if task.deadline_seconds is not None:
-            seconds = 4 * (task.deadline_seconds + grace_seconds)
+            seconds = min(seconds, 4 * (task.deadline_seconds + grace_seconds))
         gets = sorted({str(each["key"]) for each in task.inputs.values()})
         puts = sorted(task.outputs.values())
-        return {
+        urls = {
             "get": {key: presigner.get_url(key, seconds) for key in gets},
             "put": {key: presigner.put_url(key, seconds) for key in puts},
         }
+        if "downloads" in task.settings:
+            urls["signed"] = signed_downloads(
+                task.settings, access.secrets, access.secret, seconds, is_edge=True
+            )
+        return urls
 
     return sign
+
+
+def _server_downloads(plan: Plan, access: StoreAccess) -> dict[str, str]:
+    """Sign what the cloud's tasks download."""
+    found: dict[str, str] = {}
+    for task in plan.tasks:
+        if task.client is None and "downloads" in task.settings:
+            found |= signed_downloads(
+                task.settings, access.secrets, access.secret, LONGEST_SECONDS, is_edge=False
+            )
+    return found
 
 
 def _setting(
@@ -93,11 +117,25 @@ def _setting(
         edge_state_path=path or settings.edge_state_path,
         deadline_grace_seconds=settings.deadline_grace_seconds,
         pending_timeout=settings.has_pending_timeout,
+        clients_per_workflow=settings.clients_per_workflow,
         dispatched=_dispatched(plan, runtime, nodes),
         dispatcher_image=settings.dispatcher_image,
         dispatcher_account=settings.dispatcher_account,
         server_template=job.spec.aggregation_worker.template.raw,
+        has_local_controller=settings.has_local_controller,
+        **_transmitter(access.secret),
     )
+
+
+def _transmitter(secret: Secret | None) -> dict[str, Any]:
+    """What containers are told of the S3 that a job names itself; its keys only by their names."""
+    if secret is None:
+        return {}
+    return {
+        "transmitter_endpoint": endpoint_of(secret),
+        "transmitter_edge_endpoint": external_endpoint_of(secret),
+        "transmitter_keys": (secret.entry_of(ACCESS_KEY), secret.entry_of(SECRET_KEY)),
+    }
 
 
 def _dispatched(plan: Plan, wanted: str, nodes: Sequence[Node]) -> frozenset[str]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from controller.cluster.edges.reports import Reports
 from controller.cluster.events import NORMAL, WARNING, Recorder
 from controller.cluster.exposition import Metrics
 from controller.cluster.feedback import tell_datasets, tell_model
 from controller.cluster.kubernetes import Cluster, Document
 from controller.cluster.resolve import Objects
+from controller.described import NOT_DESCRIBED, description_notice
 from fedloom.api.job import FederatedLearningJob
 
 _EVENTS_A_ROUND = 5
@@ -19,12 +21,18 @@ class Teller:
     """Tells of rounds."""
 
     def __init__(
-        self, cluster: Cluster, objects: Objects, recorder: Recorder, metrics: Metrics
+        self,
+        cluster: Cluster,
+        objects: Objects,
+        recorder: Recorder,
+        metrics: Metrics,
+        reports: Reports,
     ) -> None:
         self._cluster = cluster
         self._objects = objects
         self._recorder = recorder
         self._metrics = metrics
+        self._reports = reports
 
     def tell(
         self,
@@ -36,7 +44,7 @@ class Teller:
     ) -> None:
         """Tell of committed rounds; where they may be old news, only the other objects."""
         for result in results:
-            tell_datasets(self._cluster, self._objects, job, result)
+            tell_datasets(self._cluster, self._objects, job, result, self._reports.is_counted)
             tell_model(self._cluster, self._objects, job, result)
         for result in () if is_old else results:
             self._count(result)
@@ -59,6 +67,10 @@ class Teller:
         note = f"round {number} of {result['rounds']}: {len(clients) - len(bad)} updates"
         note += f", {result['seconds']:.1f} s" + (f", {measured}" if measured else "")
         self._recorder.tell(document, NORMAL, "RoundCommitted", note)
+        if "description" in result:
+            reason, message = description_notice(result["description"])
+            kind = WARNING if reason == NOT_DESCRIBED else NORMAL
+            self._recorder.tell(document, kind, reason, message)
         for name, client in list(bad.items())[:_EVENTS_A_ROUND]:
             message = f"round {number}, client {name}: {client['reason']}: {client['message']}"
             self._recorder.tell(document, WARNING, "ClientDropped", message)

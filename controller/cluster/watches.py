@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from controller.cluster.argo_engine import kept_of_workflow
 from controller.cluster.cache import Cache
 from controller.cluster.job_status import is_final
 from controller.cluster.kubernetes import Cluster, Document
@@ -23,6 +22,7 @@ from controller.cluster.resources import (
     PODS,
     WORKFLOWS,
 )
+from controller.cluster.workflows import kept_of_workflow
 from fedloom.api.reading import read_status
 from fedloom.errors import InvalidJobError
 
@@ -104,6 +104,8 @@ class Watches:
         for owner in meta.get("ownerReferences") or ():
             if owner["kind"] == JOBS.kind:
                 self._enqueue((meta["namespace"], owner["name"]))
+            elif owner["kind"] == WORKFLOWS.kind:  # of a round of several Workflows
+                self._pod_changed(document)
 
     def _pod_changed(self, document: Document) -> None:
         meta = document["metadata"]

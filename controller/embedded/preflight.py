@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from controller.budget import budget_problems
+from fedloom.api.capabilities import SCRIPT_RULE
 from fedloom.api.clients import clients_of
 from fedloom.api.dataset import Dataset
 from fedloom.api.job import FederatedLearningJob
 from fedloom.api.model import Model
+from fedloom.api.places import is_remote, url_problem
 from fedloom.api.pod import PodTemplate
 from fedloom.errors import InvalidJobError, Problem
 
@@ -33,8 +35,11 @@ def check_machine(
         field = f"spec.trainingWorkers[{client.index}]"
         problems += _command_problems(client.worker.template, f"{field}.template")
         size, found = _data_size(datasets[client.dataset], base, f"{field}.dataset.name")
-        problems += found
+        problems += [*found, *_secret_problems(job, datasets[client.dataset], field)]
         sizes[client.name] = size
+    if job.spec.aggregation.rule == SCRIPT_RULE:
+        template = job.spec.aggregation_worker.template
+        problems += _command_problems(template, "spec.aggregationWorker.template")
     evaluation = job.spec.evaluation
     if evaluation is not None:
         dataset = datasets[evaluation.dataset.name]
@@ -64,8 +69,7 @@ def _data_size(dataset: Dataset, base: Path, field: str) -> tuple[float, list[Pr
     url = dataset.spec.url
     name = f"Dataset {dataset.metadata.name!r} (url {url!r})"
     if "://" in url:
-        message = f"{name}: got a URL, expected a path: embedded runs read local files"
-        return 0.0, [Problem(field, message)]
+        return 0.0, _url_problems(url, name, field)
     path = base / url
     try:
         size = _folder_size(path) if path.is_dir() else path.stat().st_size
@@ -80,6 +84,25 @@ def _data_size(dataset: Dataset, base: Path, field: str) -> tuple[float, list[Pr
     return float(size), []
 
 
+def _url_problems(url: str, name: str, field: str) -> list[Problem]:
+    """Say what is wrong with a url; what can be downloaded is looked at once it is here."""
+    if not is_remote(url):
+        message = f"{name}: got another scheme, expected a path, s3://, http:// or https://"
+        return [Problem(field, message)]
+    problem = url_problem(url)
+    return [] if problem is None else [Problem(field, f"{name}: {problem}")]
+
+
+def _secret_problems(job: FederatedLearningJob, dataset: Dataset, field: str) -> list[Problem]:
+    s3 = job.spec.transmitter.s3 if job.spec.transmitter else None
+    own = s3.credential_name if s3 is not None else None
+    if not dataset.spec.url.startswith("s3://") or dataset.spec.credential_name or own:
+        return []
+    name = f"Dataset {dataset.metadata.name!r} (url {dataset.spec.url!r})"
+    message = f"{name}: got no credentialName, expected the Secret that opens it"
+    return [Problem(f"{field}.dataset.name", f"{message}; what is public has an https:// url")]
+
+
 def _folder_size(folder: Path) -> int:
     return sum(entry.stat().st_size for entry in folder.rglob("*") if entry.is_file())
 
@@ -88,9 +111,7 @@ def _pretrained_problems(model: Model, base: Path) -> list[Problem]:
     field = "spec.pretrainedModel.name"
     name = f"Model {model.metadata.name!r} (url {model.spec.url!r})"
     if "://" in model.spec.url:
-        return [
-            Problem(field, f"{name}: got a URL, expected a path: embedded runs read local files")
-        ]
+        return _url_problems(model.spec.url, name, field)
     path = base / model.spec.url
     if not path.is_file():
         return [Problem(field, f"{name}: {path} does not exist")]

@@ -5,19 +5,26 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from controller.budget import privacy_notice
 from controller.decide import Decision, decide
+from controller.described import description_notice, job_as_described
 from controller.description import describe
+from controller.embedded.downloads import bring_here
 from controller.embedded.events import finished_event, round_event
 from controller.embedded.preflight import check_machine
 from controller.embedded.scratch import clear_memory, memory_folder
 from controller.embedded.state import StateFolder
 from controller.embedded.stores import open_job_store, probe_store
-from controller.embedded.tracking import NoTracking, PublishedTracking, Tracking
+from controller.embedded.tracking import (
+    NoTracking,
+    OpenedLater,
+    PublishedTracking,
+    Tracking,
+)
 from controller.observed import Observed
 from controller.observer import Observer
 from fedloom.api.dataset import Dataset
@@ -25,12 +32,13 @@ from fedloom.api.documents import Documents
 from fedloom.api.job import FederatedLearningJob
 from fedloom.api.lookup import datasets_of, models_of
 from fedloom.api.model import Model
+from fedloom.api.sedna import WEBSOCKET, as_scripts
 from fedloom.artifacts import layout
 from fedloom.artifacts.store import Store
 from fedloom.artifacts.transient import TransientUpdates
-from fedloom.errors import FedloomError
 from pipelines.engines.local import LocalEngine
 from pipelines.rounds import RoundPlanner
+from pipelines.script_tasks import has_description
 
 Event = dict[str, Any]
 _LOOK_SECONDS = 1.0
@@ -63,6 +71,10 @@ def run_embedded(order: Order, on_event: Callable[[Event], None]) -> Decision:
     `on_event` gets `{"event": "notice" | "round" | "finished", ...}`. Raises InvalidJobError or
     StateError before anything is written; KeyboardInterrupt passes after everything was stopped.
     """
+    if order.job.spec.compat == WEBSOCKET:
+        message = "compat: websocket is for images; here its scripts run, and find Fedloom's sedna"
+        on_event({"event": "notice", "reason": "RunsAsScripts", "message": message})
+        order = replace(order, job=as_scripts(order.job))
     datasets = datasets_of(order.documents, order.job)
     models = models_of(order.documents, order.job)
     sizes = check_machine(order.job, datasets, models, order.documents.base_folder)
@@ -78,10 +90,13 @@ def run_embedded(order: Order, on_event: Callable[[Event], None]) -> Decision:
             "base": str(order.documents.base_folder.absolute()),
         }
         _clear(state)
+        found = bring_here(order.documents, state.job, (datasets, models), state.downloads)
+        if found != (datasets, models):
+            sizes = check_machine(order.job, *found, order.documents.base_folder)
         engine = LocalEngine(store, order.parallel, settings, sizes)
-        run = _Run(state.job, store, engine, RoundPlanner(state.job, datasets, models), on_event)
+        run = _Run(state.job, store, engine, found, on_event)
         try:
-            return run.to_the_end(order, state, datasets, models)
+            return run.to_the_end(order, state)
         finally:
             engine.close()
             _clear(state)
@@ -100,30 +115,28 @@ class _Run:
         job: FederatedLearningJob,
         store: Store,
         engine: LocalEngine,
-        planner: RoundPlanner,
+        found: tuple[Mapping[str, Dataset], Mapping[str, Model]],
         on_event: Callable[[Event], None],
     ) -> None:
         self._job = job
         self._store = store
         self._engine = engine
-        self._planner = planner
+        self._datasets, self._models = found
+        self._planner = RoundPlanner(job, *found)
         self._on_event = on_event
         self._observer = Observer(store, engine)
+        self._is_described = not has_description(job.spec)
+        self._refusal: Decision | None = None
 
-    def to_the_end(
-        self,
-        order: Order,
-        state: StateFolder,
-        datasets: Mapping[str, Dataset],
-        models: Mapping[str, Model],
-    ) -> Decision:
+    def to_the_end(self, order: Order, state: StateFolder) -> Decision:
         self._observer.recover()
         last = self._observer.last
         if last is not None:
             self._notice("Resumed", f"going on after round {last['round']} in {state.root}")
+        self._take_description()
         if promise := privacy_notice(self._job.spec):
             self._notice("Privacy", promise)
-        tracking = self._tracking(order, state, datasets)
+        tracking = self._tracking(order, state)
         try:
             for result in self._observer.take_new():
                 tracking.publish(result)
@@ -134,22 +147,29 @@ class _Run:
         found = tracking.finish("FINISHED" if decision.phase == "Succeeded" else "FAILED")
         last = self._observer.last
         if decision.phase == "Succeeded" and last is not None:
-            self._export(last, models, order.documents.base_folder)
+            self._export(last, order.documents)
         self._on_event(finished_event(decision, last, self._observer.last_metrics(), found))
         return decision
 
-    def _tracking(
-        self, order: Order, state: StateFolder, datasets: Mapping[str, Dataset]
-    ) -> Tracking:
+    def _tracking(self, order: Order, state: StateFolder) -> Tracking:
         if not order.is_tracked:
             return NoTracking()
+        return (
+            self._published(order, state)
+            if self._is_described
+            else OpenedLater(lambda: self._published(order, state))
+        )
+
+    def _published(self, order: Order, state: StateFolder) -> Tracking:
+        datasets = datasets_of(order.documents, self._job)  # where they lie, not where they are now
         description = describe(self._job, datasets, order.documents.base_folder)
         return PublishedTracking(state, description, order.tracking_uri, self._store, self._notice)
 
     def _loop(self, observed: Observed, tracking: Tracking) -> Decision:
         """observe -> decide -> act until the decision is final."""
         while True:
-            decision = decide(self._job, observed, time.time())
+            self._take_description()
+            decision = self._refusal or decide(self._job, observed, time.time())
             if decision.start is not None:
                 if decision.start.attempt > 1:
                     self._notice(
@@ -167,6 +187,16 @@ class _Run:
             self._engine.wait(_LOOK_SECONDS)
             observed = self._observer.observe()
 
+    def _take_description(self) -> None:
+        """Run the job as its aggregation program described it, once that is known."""
+        description = self._observer.description
+        if self._is_described or description is None:
+            return
+        self._is_described = True
+        self._job, self._refusal = job_as_described(self._job, description)
+        self._planner = RoundPlanner(self._job, self._datasets, self._models)
+        self._notice(*description_notice(description))
+
     def _tell(self, result: Mapping[str, Any]) -> None:
         if result["round"] > 0:
             self._on_event(round_event(result))
@@ -174,18 +204,9 @@ class _Run:
     def _notice(self, reason: str, message: str) -> None:
         self._on_event({"event": "notice", "reason": reason, "message": message})
 
-    def _export(self, last: Mapping[str, Any], models: Mapping[str, Model], base: Path) -> None:
-        """Copy the final model to where the job's Model says, where that is a safetensors path."""
-        output = self._job.spec.output.model or self._job.spec.aggregation_worker.model
-        url = models[output.name].spec.url
-        if "://" in url or not url.endswith(".safetensors"):
-            return
-        target = base / url
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            model = self._store.get(last["model"]["key"], digest=last["model"]["digest"])
-            temporary = target.with_name(f".{target.name}.part")
-            temporary.write_bytes(model)
-            temporary.replace(target)
-        except (OSError, FedloomError) as error:
-            self._notice("ModelNotSaved", f"Model {output.name!r}: {target}: {error}")
+    def _export(self, last: Mapping[str, Any], documents: Documents) -> None:
+        """Copy the final model to where the job's Models say."""
+        from controller.embedded.export import export_model  # of no concern before the end
+
+        for notice in export_model(documents, self._job, self._store, last):
+            self._notice(*notice)

@@ -91,6 +91,11 @@ class StateFolder:
         return self.root / "edge"
 
     @property
+    def downloads(self) -> Path:
+        """Datasets and models that lie elsewhere."""
+        return self.root / "downloads"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 

@@ -37,6 +37,22 @@ class NoTracking:
         return {"available": True}
 
 
+class OpenedLater:
+    """Opens the real one with the first round: what it is told of the job must be settled by then."""
+
+    def __init__(self, open_tracking: Callable[[], Tracking]) -> None:
+        self._open = open_tracking
+        self._opened: Tracking | None = None
+
+    def publish(self, result: Mapping[str, Any]) -> None:
+        if self._opened is None:
+            self._opened = self._open()
+        self._opened.publish(result)
+
+    def finish(self, status: str) -> dict[str, Any]:
+        return {"available": True} if self._opened is None else self._opened.finish(status)
+
+
 class PublishedTracking:
     """Tracking through the publish process."""
 

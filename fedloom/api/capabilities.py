@@ -93,8 +93,10 @@ ROBUST_RULES: Catalogue = {
     "multi-krum": {"byzantine": _BYZANTINE, "keep": _KEEP},
     "geometric-median": {"iterations": _ITERATIONS, "smoothing": _SMOOTHING},
 }
-RULES: Catalogue = {"mean": {}, **ROBUST_RULES}
-UNWEIGHTED_RULES = frozenset({"krum", "median", "multi-krum", "trimmed-mean"})
+SCRIPT_RULE = "script"
+"""The aggregation worker's own program combines the updates."""
+RULES: Catalogue = {"mean": {}, **ROBUST_RULES, SCRIPT_RULE: {}}
+UNWEIGHTED_RULES = frozenset({"krum", "median", "multi-krum", SCRIPT_RULE, "trimmed-mean"})
 
 _ADAPTIVE = {
     "serverLearningRate": replace(_SERVER_LEARNING_RATE, default=0.01),

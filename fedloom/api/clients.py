@@ -19,21 +19,32 @@ class ClientSpec:
 
 
 def clients_of(job: FederatedLearningJob) -> tuple[ClientSpec, ...]:
-    """Give the clients in the order of spec.trainingWorkers.
+    """Give the clients in the order of spec.trainingWorkers."""
+    named = zip(client_names(job), job.spec.training_workers, strict=True)
+    return tuple(
+        ClientSpec(name, index, worker.dataset.name, worker)
+        for index, (name, worker) in enumerate(named)
+    )
+
+
+def client_names(job: FederatedLearningJob) -> tuple[str, ...]:
+    """Give the clients' names in the order of spec.trainingWorkers.
 
     A client's name is its dataset's. Where several workers have the same dataset, each of them gets
     `-<index>` appended, and once more where that is the name of another client.
     """
-    workers = job.spec.training_workers
-    counts = Counter(worker.dataset.name for worker in workers)
+    datasets = [worker.dataset.name for worker in job.spec.training_workers]
+    counts = Counter(datasets)
+    if len(counts) == len(datasets):
+        return tuple(datasets)
     taken = {name for name, count in counts.items() if count == 1}
-    clients = []
-    for index, worker in enumerate(workers):
-        name = worker.dataset.name
-        if counts[name] > 1:
-            name = f"{name}-{index}"
+    names = []
+    for index, dataset in enumerate(datasets):
+        name = dataset
+        if counts[dataset] > 1:
+            name = f"{dataset}-{index}"
             while name in taken:
                 name = f"{name}-{index}"
             taken.add(name)
-        clients.append(ClientSpec(name, index, worker.dataset.name, worker))
-    return tuple(clients)
+        names.append(name)
+    return tuple(names)

@@ -12,6 +12,8 @@ from fedloom.api import capabilities, defaults
 from fedloom.api.job import JobSpec
 from fedloom.api.learning import Privacy
 from fedloom.api.quorum import rule_of
+from fedloom.api.script_rule import script_problems
+from fedloom.api.websocket_fields import websocket_fields
 from fedloom.errors import Problem
 
 LEARNING_RATES = ("learningRate", "learning_rate", "lr")
@@ -24,6 +26,8 @@ def incompatible_fields(spec: JobSpec) -> Iterator[Problem]:
     """Find the fields of a job that exclude each other."""
     _, algorithm = defaults.algorithm_of(spec)
     rule, _ = rule_of(algorithm, spec.aggregation)
+    yield from script_problems(spec, algorithm, rule)
+    yield from websocket_fields(spec)
     yield from _clipping(spec)
     yield from _weights(spec, algorithm.name, rule)
     yield from _shapes(spec, rule)
@@ -68,6 +72,8 @@ def _shapes(spec: JobSpec, rule: str) -> Iterator[Problem]:
     """Trees and shards give the bits of the flat result, or are not to be had."""
     aggregation = spec.aggregation
     clips = aggregation.clip_norm is not None or aggregation.clip_quantile is not None
+    if rule == capabilities.SCRIPT_RULE:
+        return
     if aggregation.fan_in is not None and (rule != "mean" or clips):
         got = rule if rule != "mean" else "clipping"
         message = f"got it with {got}, which looks at all updates at once: only sums form a tree"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from fedloom.api import capabilities
+from fedloom.api.compatibility import compatibility_of
 from fedloom.api.declaration import Catalogue
 from fedloom.api.job import (
     MOST_ROUNDS,
@@ -34,7 +35,8 @@ def with_defaults(job: FederatedLearningJob) -> FederatedLearningJob:
     - aggregation.rule: the algorithm where that is a rule, else the mean; its parameters;
     - aggregation.weights: by examples; uniform where updates are noised or masked;
     - participation.clients_per_round: the number of training workers;
-    - participation.min_clients: the clients of a round, so by default nobody may be missing.
+    - participation.min_clients: the clients of a round, so by default nobody may be missing;
+    - compat: sedna, where the job has Sedna's own fields only.
 
     The environment is that of the aggregation worker's template, then the training workers' in
     order; a variable's spelling in lower case comes before the one in upper case.
@@ -54,8 +56,9 @@ def with_defaults(job: FederatedLearningJob) -> FederatedLearningJob:
         aggregation=_aggregation(spec),
         compression=compression,
         participation=_participation(spec),
+        compat=compatibility_of(spec) or None,
     )
-    return replace(job, spec=filled)
+    return replace(job, spec=filled, written=job.written or spec)
 
 
 def rounds_of(spec: JobSpec) -> int:

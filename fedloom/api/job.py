@@ -238,11 +238,24 @@ class JobSpec:
     suspend: Annotated[
         bool, Declared("Whether the job waits after the round at hand, until this is false again.")
     ] = False
+    compat: Annotated[
+        str | None,
+        Declared(
+            "sedna: its scripts import sedna, and find it; websocket: its images speak Sedna's "
+            "protocol and stay as they are. If left out: sedna where only Sedna's fields are set.",
+            Bounds(choices=("sedna", "websocket")),
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)
 class FederatedLearningJob:
-    """A federated learning job: what the user asked for."""
+    """A federated learning job: what the user asked for.
+
+    `written` is its spec before defaults were filled in, where they are: a script may describe what the
+    document does not.
+    """
 
     metadata: ObjectMeta
     spec: JobSpec
+    written: JobSpec | None = field(default=None, compare=False, repr=False)

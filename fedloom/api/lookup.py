@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from fedloom.api.dataset import Dataset
-from fedloom.api.documents import Documents
 from fedloom.api.job import FederatedLearningJob
 from fedloom.api.model import Model
 from fedloom.api.secret import Secret
+
+if TYPE_CHECKING:
+    from fedloom.api.documents import Documents  # which looks things up here itself
 
 
 def datasets_of(documents: Documents, job: FederatedLearningJob) -> dict[str, Dataset]:

@@ -26,8 +26,10 @@ WORKFLOW_SUBMITTED = "WorkflowSubmitted"
 PROGRESSING = "Progressing"
 TRACKING_AVAILABLE = "TrackingAvailable"
 SUSPENDED = "Suspended"
+TRAINING = "Training"  # Sedna's; there where workers report through a local controller
 COMPLETE = "Complete"
 CONDITION_FAILED = "Failed"
+MODEL_DELIVERED = "ModelDelivered"
 CONDITION_TYPES = (
     ACCEPTED,
     RESOLVED_REFS,
@@ -35,8 +37,10 @@ CONDITION_TYPES = (
     PROGRESSING,
     TRACKING_AVAILABLE,
     SUSPENDED,
+    TRAINING,
     COMPLETE,
     CONDITION_FAILED,
+    MODEL_DELIVERED,
 )
 
 # Condition statuses.
@@ -52,6 +56,7 @@ REASON_MODEL_NOT_FOUND = "ModelNotFound"
 REASON_DATASET_NOT_FOUND = "DatasetNotFound"
 REASON_SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 -- the name of a reason
 REASON_NODE_NOT_FOUND = "NodeNotFound"
+REASON_NODE_MISMATCH = "NodeMismatch"
 REASON_SUBMITTED = "Submitted"
 REASON_ROUND_RUNNING = "RoundRunning"
 REASON_ROUND_RETRIED = "RoundRetried"
@@ -59,6 +64,7 @@ REASON_AVAILABLE = "Available"
 REASON_UNAVAILABLE = "Unavailable"
 REASON_SUSPENDED_BY_USER = "SuspendedByUser"
 REASON_RESUMED = "Resumed"
+REASON_DO_TRAINING = "DoTraining"
 REASON_ROUNDS_DONE = "RoundsDone"
 REASON_THRESHOLD_REACHED = "ThresholdReached"
 REASON_PATIENCE_EXHAUSTED = "PatienceExhausted"
@@ -123,6 +129,12 @@ class ModelStatus:
     digest: Annotated[str, Declared("sha256: and the digest of its safetensors file.")]
     registered_model: Annotated[str | None, Declared("Its name in MLflow's registry.")] = None
     version: Annotated[str | None, Declared("Its version there.")] = None
+    saved: Annotated[
+        tuple[str, ...],
+        Declared(
+            "Where else the final model is: urls, and <node>:<path>.", Bounds(max_items=1_000)
+        ),
+    ] = ()
 
 
 @dataclass(frozen=True)

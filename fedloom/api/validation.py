@@ -16,10 +16,11 @@ from fedloom.api.choices import choice_problems
 from fedloom.api.combinations import incompatible_fields
 from fedloom.api.declaration import declared_fields
 from fedloom.api.job import FederatedLearningJob, JobSpec
+from fedloom.api.lookup import datasets_of, models_of
 from fedloom.api.metadata import Reference
 from fedloom.api.pod import PodTemplate
 from fedloom.api.quorum import least_updates, rule_of
-from fedloom.api.secret import ACCESS_KEY, SECRET_KEY
+from fedloom.api.references import credentials_named, node_mismatches
 from fedloom.api.wording import at, entry, meant_by, shown
 from fedloom.errors import InvalidJobError, Problem
 
@@ -81,15 +82,13 @@ def missing_references(job: FederatedLearningJob, documents: Documents) -> tuple
     """Find the names of datasets, models and secrets that are in no document of the namespace."""
     found = _missing(job, "Dataset", _datasets(job.spec), documents.datasets)
     found += _missing(job, "Model", _models(job.spec), documents.models)
-    s3 = job.spec.transmitter.s3 if job.spec.transmitter else None
-    if s3 is None or not s3.credential_name:
-        return tuple(found)
-    path, name = "spec.transmitter.s3.credentialName", s3.credential_name
-    found += _missing(job, "Secret", [(path, Reference(name))], documents.secrets)
-    for secret in documents.secrets:
-        if (secret.metadata.namespace, secret.metadata.name) == (job.metadata.namespace, name):
-            lacking = [key for key in (ACCESS_KEY, SECRET_KEY) if not secret.data.get(key)]
-            found += [Problem(path, f"Secret {name!r} has no {key}") for key in lacking]
+    datasets, models = datasets_of(documents, job), models_of(documents, job)
+    found += node_mismatches(job, datasets)
+    for path, name in credentials_named(job, datasets, models):
+        found += _missing(job, "Secret", [(path, Reference(name))], documents.secrets)
+        for secret in documents.secrets:
+            if (secret.metadata.namespace, secret.metadata.name) == (job.metadata.namespace, name):
+                found += [Problem(path, f"Secret {name!r} has no {key}") for key in secret.lacking]
     return tuple(found)
 
 

@@ -8,7 +8,9 @@
             model-delta.safetensors    the same as a compressed change, for the downlink
             updates/<client>/<attempt>/update.safetensors, report.json
             updates/_server/<attempt>/combine-1-0000-sum.safetensors and other parts of an aggregation
+            inner/<attempt>/0003/model.safetensors, round.json: of rounds inside the round
             updates/_server/<attempt>/  what secure aggregation freezes: roster.json and the like
+            description-1.json         of round 0: what the job's aggregation program said about it
             result.json                the commit point: it exists = the round is done
         state/server-optimizer-0007.safetensors
 
@@ -55,6 +57,11 @@ def attempt_key(number: int, attempt: int) -> str:
     return f"{round_folder(number)}/attempt-{_counted(attempt)}.json"
 
 
+def description_key(attempt: int) -> str:
+    """What the aggregation worker's program said about the job, in one attempt at round 0."""
+    return f"{round_folder(0)}/description-{_counted(attempt)}.json"
+
+
 def update_key(number: int, client: str, attempt: int) -> str:
     """A client's compressed update in one attempt."""
     return f"{_client_folder(number, client, attempt)}/update.safetensors"
@@ -81,6 +88,12 @@ def view_key(number: int, attempt: int, name: str) -> str:
 def part_key(number: int, attempt: int, task: str, name: str) -> str:
     """What a task that shares the work of an aggregation hands on: its `sum.safetensors`, say."""
     return f"{_client_folder(number, '_server', attempt)}/{_part(f'{task}-{name}')}"
+
+
+def inner_key(number: int, attempt: int, inner: int, name: str) -> str:
+    """What one of the rounds inside a round leaves, in one attempt: its `model.safetensors`, say."""
+    folder = f"{round_folder(number)}/inner/{_counted(attempt)}/{_digits(inner)}"
+    return f"{folder}/{_part(name)}"
 
 
 def result_key(number: int) -> str:

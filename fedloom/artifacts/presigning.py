@@ -63,15 +63,25 @@ class Presigner:
 
     def get_url(self, key: str, expires_seconds: float) -> str:
         """Give a URL that reads this object until `expires_seconds` from now, seven days at most."""
-        return self._client.presigned_get_object(
-            bucket_name=self._bucket, object_name=self._name(key), expires=_span(expires_seconds)
-        )
+        try:
+            return self._client.presigned_get_object(
+                bucket_name=self._bucket,
+                object_name=self._name(key),
+                expires=_span(expires_seconds),
+            )
+        except ValueError as error:  # of a bucket's name, which is looked at only now
+            raise JobError("InvalidStore", f"s3://{self._bucket}/{key}: {error}") from error
 
     def put_url(self, key: str, expires_seconds: float) -> str:
         """Give a URL that writes this object in one piece of at most 5 GB."""
-        return self._client.presigned_put_object(
-            bucket_name=self._bucket, object_name=self._name(key), expires=_span(expires_seconds)
-        )
+        try:
+            return self._client.presigned_put_object(
+                bucket_name=self._bucket,
+                object_name=self._name(key),
+                expires=_span(expires_seconds),
+            )
+        except ValueError as error:
+            raise JobError("InvalidStore", f"s3://{self._bucket}/{key}: {error}") from error
 
     def _name(self, key: str) -> str:
         return self._own + check_key(key)

@@ -15,6 +15,11 @@ from typing import Any
 from fedloom.errors import JobError
 
 TASKS = ("initialize", "train", "evaluate")
+AGGREGATION_TASKS = ("describe", "aggregate")
+"""Of the aggregation worker's program, not of a training script."""
+
+WITH_MODEL = ("train", "evaluate", "aggregate")
+WITH_UPDATE = ("initialize", "train", "aggregate")
 
 
 @dataclass(frozen=True)
@@ -22,20 +27,24 @@ class TaskEnvironment:
     """One task of a training program.
 
     Attributes:
-        task: `initialize`, `train` or `evaluate`.
-        round: from 1; 0 for initialize.
+        task: `initialize`, `train` or `evaluate`; of the aggregation worker's program `describe` or
+            `aggregate`.
+        round: from 1; 0 for initialize and describe.
         rounds: of the job.
-        client: id of the client; `evaluation` in the evaluate step.
+        client: id of the client; `evaluation` in the evaluate step, `aggregation` where the aggregation
+            worker's program runs.
         seed: differs per job, round and client; the same on a retry.
         client_seed: differs per job and client; the same in every round.
-        model: the global model, a safetensors file; None for initialize.
-        update: where the new full weights go (initialize and train).
-        result: where the JSON with num_examples, num_steps and metrics goes (train and evaluate).
+        model: the global model, a safetensors file; None for initialize and describe.
+        update: where the new full weights go (initialize, train and aggregate).
+        result: where the JSON with num_examples, num_steps and metrics goes (train and evaluate), that
+            with metrics (aggregate), or what the job is to be (describe).
         hyperparameters: of the job, after the worker's own variables won.
         state: the client's folder that lives from round to round.
         dataset: path of the client's data; empty for initialize.
         correction: the drift correction of train, a file as `correction.write_correction` makes it;
             None where the job corrects nothing.
+        updates: the folder with what the clients sent, for aggregate.
     """
 
     task: str
@@ -51,6 +60,7 @@ class TaskEnvironment:
     state: Path
     dataset: str
     correction: Path | None = None
+    updates: Path | None = None
 
     def variables(self) -> dict[str, str]:
         """Write the task as environment variables; absent paths give no variable."""
@@ -59,6 +69,7 @@ class TaskEnvironment:
             "FEDLOOM_UPDATE": self.update,
             "FEDLOOM_RESULT": self.result,
             "FEDLOOM_CORRECTION": self.correction,
+            "FEDLOOM_UPDATES": self.updates,
         }
         return {
             "FEDLOOM_TASK": self.task,

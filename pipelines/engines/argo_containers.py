@@ -11,18 +11,31 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fedloom.api import places
 from fedloom.errors import JobError
-from fedloom.training.environment import TaskEnvironment
+from fedloom.training.environment import (
+    AGGREGATION_TASKS,
+    WITH_MODEL,
+    WITH_UPDATE,
+    TaskEnvironment,
+)
 from pipelines.engines import argo_names as names
 from pipelines.engines.argo_groups import Group, container_of
+from pipelines.engines.argo_library import has_library, library_mount, library_variables
+from pipelines.engines.argo_places import (
+    DOWNLOADS,
+    data_folder,
+    has_downloads,
+    model_folders,
+    sedna_entries,
+    seen_at,
+)
+from pipelines.engines.argo_setting import Setting
 from pipelines.plan import Plan, Task
 
 WORK, PLAN, EDGE = "/fedloom/round", "/fedloom/plan", "/fedloom/edge"
 WORK_MOUNT = {"name": "fedloom-work", "mountPath": WORK}
 EDGE_MOUNT = {"name": "fedloom-edge", "mountPath": EDGE}
-DATA = "/home/data"
-"""Where Sedna mounts the folders of a node: the node's `/data/1` is `/home/data/data/1`."""
-
 LAST_WORDS = "FallbackToLogsOnError"
 """Where a container fails, the end of its log becomes its message, and so the client's."""
 _MOST_TALKING = 200
@@ -34,6 +47,18 @@ _PRIVATE = (
     "FEDLOOM_SEED",
     "FEDLOOM_CLIENT_SEED",
     "TRAIN_DATASET_URL",
+)
+_SYSTEM = frozenset(
+    (
+        "TRANSMITTER",
+        "AGG_DATA_PATH",
+        "NAMESPACE",
+        "JOB_NAME",
+        "PARTICIPANTS_COUNT",
+        "MODEL_NAME",
+        "WORKER_NAME",
+        "DATASET_NAME",
+    )
 )
 _DRIFT_SETTINGS = ("pulls", "control")
 
@@ -57,7 +82,9 @@ def parameters(group: Group, clients: int) -> dict[str, str]:
     for task in group.tasks:
         if task.template is not None:
             dataset = str(task.settings["dataset"])
-            values["folder"] = dataset.rpartition("/")[0] or dataset  # never the node's root
+            is_path = places.is_path(dataset)
+            values["folder"] = places.folder_of(dataset) if is_path else dataset.rpartition("/")[0]
+            values["folder"] = values["folder"] or dataset
     return values
 
 
@@ -74,30 +101,26 @@ def private_variables(task: Task, plan: Plan) -> dict[str, str]:
     return {_key(label, task, name): given[name] for name in _PRIVATE if name in given}
 
 
-def needs_data(task: Task, container: Mapping[str, Any]) -> bool:
-    """Say whether the client's data is a path of its node that the user's container does not mount."""
-    dataset = str(task.settings["dataset"])
-    if task.client is None or not dataset.startswith("/"):
-        return False
-    mounts = [
-        str(each.get("mountPath")).rstrip("/") for each in container.get("volumeMounts") or ()
-    ]
-    return not any(f"{dataset}/".startswith(f"{path}/") for path in mounts)
-
-
-def user_container(task: Task, plan: Plan) -> Container:
+def user_container(task: Task, plan: Plan, setting: Setting) -> Container:
     """Give the user's container, exactly as in the template but for its name and what is added."""
     container = container_of(task)
     _check_mounts(task, container)
-    mounts = [WORK_MOUNT, EDGE_MOUNT]
-    if needs_data(task, container):
-        mounts.append({"name": "fedloom-data", "mountPath": DATA + parameter("folder")})
+    mounts: list[dict[str, Any]] = [WORK_MOUNT, EDGE_MOUNT]
+    if data_folder(task, container) is not None:
+        path = places.DATA + parameter("folder")
+        mounts.append({"name": "fedloom-data", "mountPath": path})
+    mounts += [library_mount() for _ in range(has_library(task))]
+    mounts += [folder.as_mount() for folder in model_folders(task, container)]
+    if has_downloads(task):
+        # Where `components.download` puts them on the node.
+        kept = f"{parameter('client') if task.client else 'server'}/fedloom/downloads"
+        mounts.append({**EDGE_MOUNT, "mountPath": DOWNLOADS, "subPath": kept, "readOnly": True})
     if len(plan.cohort) <= _MOST_TALKING:
         container.setdefault("terminationMessagePolicy", LAST_WORDS)
     return {
         **container,
         "name": task.step,
-        "env": _variables(task, plan, container),
+        "env": _variables(task, plan, container, setting),
         "volumeMounts": [*(container.get("volumeMounts") or ()), *mounts],
     }
 
@@ -113,22 +136,31 @@ def _check_mounts(task: Task, container: Mapping[str, Any]) -> None:
             )
 
 
-def _variables(task: Task, plan: Plan, container: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Hyperparameters, then the template's own entries, then the task's; the last one wins.
+def _variables(
+    task: Task, plan: Plan, container: Mapping[str, Any], setting: Setting
+) -> list[dict[str, Any]]:
+    """Hyperparameters, then the template's own entries, then the system's; the last one wins.
 
-    An own entry with `valueFrom` stays as it is: its value is known to the node only.
+    An own entry with `valueFrom` stays as it is, its value is known to the node only; but in a Sedna
+    job none hides what the system says.
     """
-    told = {name: _plain(name, value) for name, value in _told(task, plan, container).items()}
+    every = {**_told(task, plan, container), **library_variables(task)}
+    told = {name: _plain(name, value) for name, value in every.items()}
     given = {name: _plain(name, value) for name, value in task.settings["environment"].items()}
     if task.client is not None:
         private = {name: _private(name, task, plan) for name in _PRIVATE}
         told |= {name: private[name] for name in _PRIVATE if name in told}
         given |= {name: private[name] for name in _PRIVATE if name in given}
+    told |= {entry["name"]: entry for entry in sedna_entries(task, container, setting)}
+    fixed = _SYSTEM if "sedna" in task.settings else ()
     entries = [dict(entry) for entry in container.get("env") or ()]
     own = {str(entry.get("name")): entry for entry in entries}
-    kept = {name: e if "valueFrom" in e else given.get(name, e) for name, e in own.items()}
-    every = {name: entry for name, entry in given.items() if name not in own} | kept
-    return [*(entry for name, entry in every.items() if name not in told), *told.values()]
+    kept = {
+        name: entry if "valueFrom" in entry and name not in fixed else given.get(name, entry)
+        for name, entry in own.items()
+    }
+    before = {name: entry for name, entry in given.items() if name not in own} | kept
+    return [*(entry for name, entry in before.items() if name not in told), *told.values()]
 
 
 def _told(task: Task, plan: Plan, container: Mapping[str, Any]) -> dict[str, str]:
@@ -136,23 +168,31 @@ def _told(task: Task, plan: Plan, container: Mapping[str, Any]) -> dict[str, str
     settings, kind = task.settings, str(task.settings["task"])
     is_client = task.client is not None
     result = "evaluation.json" if kind == "evaluate" else "result.json"
+    server = "aggregation" if kind in AGGREGATION_TASKS else "evaluation"
     is_corrected = any(name in settings for name in _DRIFT_SETTINGS)
-    prefix = DATA if needs_data(task, container) else ""
     return TaskEnvironment(
         task=kind,
         round=plan.round,
         rounds=plan.rounds,
-        client=parameter("client") if is_client else "evaluation",
+        client=parameter("client") if is_client else server,
         seed=settings["seed"],
         client_seed=settings["client_seed"],
-        model=Path(WORK, "model.safetensors") if kind != "initialize" else None,
-        update=Path(WORK, "update.safetensors") if kind != "evaluate" else None,
+        model=Path(WORK, "model.safetensors") if kind in WITH_MODEL else None,
+        update=Path(WORK, "update.safetensors") if kind in WITH_UPDATE else None,
         result=Path(WORK, result) if kind != "initialize" else None,
         hyperparameters=settings["hyperparameters"],
         state=Path(EDGE, parameter("client"), "working") if is_client else Path(EDGE),
-        dataset=prefix + str(settings["dataset"]),
+        dataset=_data_of(task, container),
         correction=Path(WORK, "correction.safetensors") if is_corrected else None,
+        updates=Path(WORK, "clients") if kind == "aggregate" else None,
     ).variables()
+
+
+def _data_of(task: Task, container: Mapping[str, Any]) -> str:
+    """Give the place of the task's data; in the cloud no folder of a node is mounted for it."""
+    url = str(task.settings["dataset"])
+    is_unseen = task.client is None and places.is_path(url)
+    return url if is_unseen else seen_at(url, container)
 
 
 def _plain(name: str, value: str) -> dict[str, Any]:

@@ -18,6 +18,11 @@ NAME, UID, WORKER_TYPE = f"{LABEL}/name", f"{LABEL}/uid", f"{LABEL}/worker-type"
 ROUND, ATTEMPT, CLIENT = "fedloom.io/round", "fedloom.io/attempt", "fedloom.io/client"
 LAST_TASK = "fedloom.io/last-task"
 """Annotation of a Workflow: the task whose end is the round's end."""
+PART = "fedloom.io/part"
+"""Label of a Workflow with a part of a round's clients: its number, from 1."""
+PARTS, AWAITED, COHORT = "fedloom.io/parts", "fedloom.io/awaited", "fedloom.io/cohort"
+"""Annotations of the Workflows of a round of several: how many with clients the server waits for, how many
+tasks of its own a part waits for, and a digest of who takes part in it."""
 
 SHARED_ABOVE = 64
 CLIENTS_PER_SECRET = 50
@@ -27,15 +32,16 @@ _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _TASK = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 
 
-def workflow_name(job: str, uid: str, number: int, attempt: int) -> str:
+def workflow_name(job: str, uid: str, number: int, attempt: int, part: int = 0) -> str:
     """Name the workflow of one attempt at one round: `digits-8c2f1a77-r7-a1`."""
     tail = f"-{_legal(uid[:8].lower(), _DNS_LABEL, 17)}-r{number}-a{attempt}"
+    tail += f"-p{part}" if part else ""
     return _legal(job, _DNS_LABEL, MOST_CHARACTERS - len(tail)) + tail
 
 
 def workflow_of(plan: Plan) -> str:
-    """Name the plan's workflow."""
-    return workflow_name(plan.job["name"], plan.job["uid"], plan.round, plan.attempt)
+    """Name the plan's workflow; that of a part of a round ends with `-p` and its number."""
+    return workflow_name(plan.job["name"], plan.job["uid"], plan.round, plan.attempt, plan.part)
 
 
 def secret_part(index: int, clients: int) -> int:
@@ -84,6 +90,7 @@ def job_labels(plan: Plan) -> dict[str, str]:
         UID: label_value(plan.job["uid"]),
         ROUND: str(plan.round),
         ATTEMPT: str(plan.attempt),
+        **({PART: str(plan.part)} if plan.part else {}),
     }
 
 

@@ -16,17 +16,28 @@ from pipelines.engines import argo_names as names
 from pipelines.engines.argo_containers import (
     Container,
     label_of,
-    needs_data,
     parameter,
     user_container,
 )
 from pipelines.engines.argo_groups import Group, container_of
+from pipelines.engines.argo_library import library_volume, needs_library
+from pipelines.engines.argo_places import (
+    Folder,
+    data_folder,
+    has_downloads,
+    model_folders,
+    pretrained_folder,
+)
+from pipelines.engines.argo_service import listener_of, listening, listening_labels
 from pipelines.engines.argo_setting import Setting
 from pipelines.engines.argo_steps import (
     adopting_container,
+    download_container,
     fetch_container,
+    library_container,
     server_container,
     step_container,
+    telling_container,
 )
 from pipelines.plan import Plan, Task
 
@@ -49,7 +60,7 @@ NOT_ON_AN_EDGE = {
     }
 }
 """Where the cloud's side goes if nobody says: KubeEdge gives its edges this label, and no taint."""
-_RESERVED = frozenset(("init", "wait", "fetch"))
+_RESERVED = frozenset(("init", "wait", "fetch", "library"))
 """Names of containers that Argo or we use."""
 
 
@@ -84,10 +95,18 @@ def pod_of(group: Group, plan: Plan, setting: Setting) -> Pod:
     steps = _steps(group, plan, setting)
     kind = "train" if is_client else "aggregation"
     labels = {**names.job_labels(plan), names.WORKER_TYPE: kind}
+    listener = listener_of(group)
+    if listener is not None:
+        labels |= listening_labels(listener)
+        steps = (listening(steps[0], listener), *steps[1:])
     own = [_renamed(each, steps) for each in spec.get("initContainers") or ()]
     if group.client is not None:
         labels[names.CLIENT] = label_of(group.client)
-        own = [*(fetch_container(setting) for _ in range(_is_training(group))), *own]
+        own = [*(fetch_container(group, setting) for _ in range(_is_training(group))), *own]
+    elif needs_library(group):
+        own = [library_container(setting), *own]
+    if any(map(has_downloads, group.tasks)):
+        own.insert(int(_is_training(group)), download_container(group, setting))
     return Pod(
         labels={**(metadata.get("labels") or {}), **labels},
         annotations=dict(metadata.get("annotations") or {}),
@@ -100,8 +119,8 @@ def pod_of(group: Group, plan: Plan, setting: Setting) -> Pod:
 
 
 def _seconds(group: Group, setting: Setting) -> int | None:
-    deadline, is_client = group.deadline_seconds, group.client is not None
-    grace = setting.deadline_grace_seconds if is_client else setting.server_grace_seconds
+    deadline, is_awaited = group.deadline_seconds, group.client is None and not group.may_fail
+    grace = setting.server_grace_seconds if is_awaited else setting.deadline_grace_seconds
     return None if deadline is None else math.ceil(deadline + grace)
 
 
@@ -114,20 +133,25 @@ def _steps(group: Group, plan: Plan, setting: Setting) -> tuple[Container, ...]:
     secret = names.server_secret(names.workflow_of(plan))
     is_ours = all(task.template is None for task in group.tasks)
     if is_ours and group.client is None and len(group.tasks) > 1:
-        return (server_container(group, setting, secret),)
+        return (server_container(group, setting, secret, _read_folders(group)),)
     containers: list[Container] = []
     for task in group.tasks:
         if task.template is None and task.step != "receive":  # which is a part of fetch
-            containers.append(step_container(task, setting, secret))
+            containers.append(step_container(task, setting, secret, _read_folders(group)))
         elif task.template is not None:
-            containers.append(user_container(task, plan))
+            containers.append(user_container(task, plan, setting))
         if task.template is not None and task.step == "initialize":
             containers.append(adopting_container(setting, secret))
+        if task.template is not None and task.step == "describe":
+            containers.append(telling_container(setting, secret))
     return tuple(containers)
 
 
 def _is_training(group: Group) -> bool:
-    return group.client is not None and any(task.step == "train" for task in group.tasks)
+    """Whether there is something to fetch: an old image that trains starts from nothing of ours."""
+    return group.client is not None and any(
+        task.step == "train" and task.inputs for task in group.tasks
+    )
 
 
 def _renamed(container: Mapping[str, Any], steps: tuple[Container, ...]) -> Container:
@@ -163,9 +187,11 @@ def _volumes(
     ]
     if _uses_edge(group):
         ours.append({"name": "fedloom-edge", **_edge_state(group, plan, setting)})
+    if needs_library(group):
+        ours.append(library_volume())
     if any(_has_data(task) for task in group.tasks):
         ours.append({"name": "fedloom-data", "hostPath": {"path": parameter("folder")}})
-    return (*own, *ours)
+    return (*own, *ours, *(folder.as_volume() for folder in _model_folders(group)))
 
 
 def _uses_edge(group: Group) -> bool:
@@ -173,7 +199,22 @@ def _uses_edge(group: Group) -> bool:
 
 
 def _has_data(task: Task) -> bool:
-    return task.template is not None and needs_data(task, container_of(task))
+    return task.template is not None and data_folder(task, container_of(task)) is not None
+
+
+def _read_folders(group: Group) -> list[Folder]:
+    """Give the folders of the node that our own steps of the group read."""
+    return [folder for task in group.tasks if (folder := pretrained_folder(task)) is not None]
+
+
+def _model_folders(group: Group) -> list[Folder]:
+    """Give the folders of models that any container of the group sees, each volume once."""
+    found = {folder.volume: folder for folder in _read_folders(group)}
+    for task in group.tasks:
+        if task.template is not None:
+            for folder in model_folders(task, container_of(task)):
+                found.setdefault(folder.volume, folder)
+    return list(found.values())
 
 
 def _edge_state(group: Group, plan: Plan, setting: Setting) -> dict[str, Any]:

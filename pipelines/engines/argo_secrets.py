@@ -2,7 +2,8 @@
 
     <workflow>-edge-<n>      <client>.json: the client's tasks and presigned URLs, all that its node gets;
                              and the variables of its container that no other client has
-    <workflow>-server        plan.json: the cloud's tasks; and the keys of the store
+    <workflow>-server        plan.json: the cloud's tasks, packed by gzip where they are many; and the keys
+                             of the store
     <workflow>-dispatch-<n>  orders.json: what a dispatcher starts
 
 They are made before the Workflow, owned by the job; once the Workflow has a uid, `owned_by` makes them
@@ -12,6 +13,7 @@ its own, so that they vanish with it.
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,11 +25,12 @@ from pipelines.engines.argo_dispatch import dispatch_orders
 from pipelines.engines.argo_setting import Setting
 from pipelines.plan import Plan, Task
 
+_NOTHING: Mapping[str, str] = {}
 MOST_BYTES = 1 << 20
 """What Kubernetes lets a Secret hold."""
 
 Urls = Mapping[str, Mapping[str, str]]
-"""`get` and `put`: key in the job's store -> presigned URL."""
+"""`get` and `put`: key in the job's store -> presigned URL; `signed`: url -> presigned URL."""
 
 
 def client_secrets(
@@ -43,7 +46,7 @@ def client_secrets(
         given: dict[str, dict[str, str]] = {"get": {}, "put": {}}
         for task in own:
             for verb, pairs in urls(task).items():
-                given[verb] |= pairs
+                given.setdefault(verb, {}).update(pairs)
         slice_ = {**_head(plan), "tasks": [_told(task) for task in own], "urls": given}
         part = names.secret_part(index, len(tasks))
         files = found.setdefault(names.client_secret(workflow, part), {})
@@ -55,8 +58,12 @@ def client_secrets(
     return [_secret(name, files, plan, setting) for name, files in found.items()]
 
 
-def server_secret(plan: Plan, setting: Setting, access: Mapping[str, str]) -> dict[str, Any]:
+def server_secret(
+    plan: Plan, setting: Setting, access: Mapping[str, str], signed: Mapping[str, str] = _NOTHING
+) -> dict[str, Any]:
     """Give the Secret of the cloud's pods; `access` holds AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY.
+
+    `signed` are the presigned URLs of what the cloud's tasks download, by their urls.
 
     Raises JobError("NoStoreAccess") where one of them is missing, JobError("SecretTooLarge").
     """
@@ -69,7 +76,9 @@ def server_secret(plan: Plan, setting: Setting, access: Mapping[str, str]) -> di
     document = {**_head(plan), "cohort": list(plan.cohort), "tasks": tasks}
     if plan.reserves:
         document["reserves"] = sorted(plan.reserves)
-    files = {"plan.json": json.dumps(document).encode()}
+    if any("downloads" in task.settings for task in plan.tasks if task.client is None):
+        document["urls"] = {"get": {}, "put": {}, "signed": dict(signed)}
+    files = {"plan.json": _packed(json.dumps(document).encode())}
     files |= {key: value.encode() for key, value in access.items() if value}
     return _secret(names.server_secret(names.workflow_of(plan)), files, plan, setting)
 
@@ -95,6 +104,11 @@ def owned_by(workflow: Mapping[str, Any]) -> dict[str, Any]:
         "uid": metadata["uid"],
     }
     return {"metadata": {"ownerReferences": [owner]}}
+
+
+def _packed(data: bytes) -> bytes:
+    """Give what the cloud is told of very many clients packed: as it is, no Secret would hold it."""
+    return data if len(data) <= MOST_BYTES // 2 else gzip.compress(data, 6, mtime=0)
 
 
 def _client_tasks(plan: Plan) -> dict[str, list[Task]]:

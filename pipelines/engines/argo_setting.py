@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fedloom.api.secret import ACCESS_KEY, SECRET_KEY
+
 
 @dataclass(frozen=True)
 class Owner:
@@ -51,6 +53,11 @@ class Setting:
         dispatcher_image: holds `controller.dispatcher`.
         dispatcher_account: of the dispatcher; it makes Jobs.
         server_template: the pod template of the aggregation worker, where there is one.
+        transmitter_endpoint: of the S3 that spec.transmitter names, where its Secret is known.
+        transmitter_edge_endpoint: the same as the edges see it; empty where it is no other.
+        transmitter_keys: the entries of that Secret with the two keys.
+        has_local_controller: whether every edge has a local controller.
+        clients_per_workflow: a round of more clients is cut into several Workflows.
         success_seconds, failure_seconds: how long a workflow is kept after its end.
     """
 
@@ -70,5 +77,10 @@ class Setting:
     dispatcher_image: str = ""
     dispatcher_account: str = ""
     server_template: Mapping[str, Any] = field(default_factory=dict)
+    transmitter_endpoint: str = ""
+    transmitter_edge_endpoint: str = ""
+    transmitter_keys: tuple[str, str] = (ACCESS_KEY, SECRET_KEY)
+    has_local_controller: bool = False
+    clients_per_workflow: int = 4_000
     success_seconds: int = 3_600
     failure_seconds: int = 86_400

@@ -16,6 +16,8 @@ from pipelines.engines.argo_containers import (
     parameter,
 )
 from pipelines.engines.argo_groups import Group
+from pipelines.engines.argo_library import LIBRARY, library_mount, needs_library
+from pipelines.engines.argo_places import Folder
 from pipelines.engines.argo_setting import Setting
 from pipelines.plan import Task
 
@@ -36,18 +38,48 @@ _NODE_VARIABLE = {
 _NEEDS = {"requests": {"cpu": "50m", "memory": "96Mi"}}
 
 
-def fetch_container(setting: Setting) -> Container:
+def fetch_container(group: Group, setting: Setting) -> Container:
     """Bring what a client's tasks start from onto its node."""
-    return _client_container(
-        "fetch", "components.fetch", ("--client", parameter("client")), setting
-    )
+    options = ["--client", parameter("client")]
+    if not needs_library(group):
+        return _client_container("fetch", "components.fetch", options, setting)
+    options += ["--library", LIBRARY]
+    container = _client_container("fetch", "components.fetch", options, setting)
+    mount = library_mount(is_writable=True)
+    return {**container, "volumeMounts": [*container["volumeMounts"], mount]}
 
 
-def step_container(task: Task, setting: Setting, secret: str) -> Container:
-    """Run one of our steps, by the command that the plan names for it."""
+def library_container(setting: Setting) -> Container:
+    """Lay out the library for the user's containers of the cloud's side."""
+    return {
+        **_container("library", "components.library", [LIBRARY], setting),
+        "volumeMounts": [_MOUNTS[-1], library_mount(is_writable=True)],
+        "securityContext": _rights(is_root=False),
+    }
+
+
+def download_container(group: Group, setting: Setting) -> Container:
+    """Bring what the user's containers of the group need from elsewhere onto the node."""
+    if group.client is not None:
+        options = ("--client", parameter("client"))
+        return _client_container("download", "components.download", options, setting)
+    arguments = ["--plan", PLAN_FILE, "--store", CLIENT_STORE, "--workdir", WORK, "--edge", EDGE]
+    arguments += ["--group", group.name]
+    return {
+        **_container("download", "components.download", arguments, setting),
+        "volumeMounts": [*_MOUNTS, EDGE_MOUNT],
+        "securityContext": _rights(is_root=False),
+    }
+
+
+def step_container(
+    task: Task, setting: Setting, secret: str, folders: Sequence[Folder] = ()
+) -> Container:
+    """Run one of our steps, by the command that the plan names for it; it sees these folders."""
     module, options = _read(task)
     if task.client is None:
-        return _server_container(task.step, module, options, setting, secret)
+        container = _server_container(task.step, module, options, setting, secret)
+        return _seeing(container, folders if task.step == "initialize" else ())
     # The same for every client, so that all share one template.
     same = [parameter("client") if option == task.client else option for option in options]
     return _client_container(task.step, module, same, setting)
@@ -58,10 +90,23 @@ def adopting_container(setting: Setting, secret: str) -> Container:
     return _server_container("adopt", "components.initialize", (), setting, secret)
 
 
-def server_container(group: Group, setting: Setting, secret: str) -> Container:
-    """Run a whole group of our steps in one process."""
+def telling_container(setting: Setting, secret: str) -> Container:
+    """Store what the user's container said about the job."""
+    return _server_container("tell", "components.describe", (), setting, secret)
+
+
+def server_container(
+    group: Group, setting: Setting, secret: str, folders: Sequence[Folder] = ()
+) -> Container:
+    """Run a whole group of our steps in one process; it sees these folders."""
     options = ("--group", group.name)
-    return _server_container("server", "components.server", options, setting, secret)
+    container = _server_container("server", "components.server", options, setting, secret)
+    return _seeing(container, folders)
+
+
+def _seeing(container: Container, folders: Sequence[Folder]) -> Container:
+    mounts = [folder.as_mount() for folder in folders]
+    return {**container, "volumeMounts": [*container["volumeMounts"], *mounts]}
 
 
 def _read(task: Task) -> tuple[str, list[str]]:
@@ -101,15 +146,26 @@ def _server_container(
 
 
 def _container(name: str, module: str, arguments: list[str], setting: Setting) -> Container:
+    image = (setting.steps_image, setting.image_pull_policy)
+    container = our_container(name, module, arguments, image, is_root=False)
+    del container["securityContext"]  # whoever asks knows better
+    return container
+
+
+def our_container(
+    name: str, module: str, arguments: list[str], image: tuple[str, str], *, is_root: bool
+) -> Container:
+    """Run a module of ours, with as few rights as it needs; `image` and when it is pulled."""
     return {
         "name": name,
-        "image": setting.steps_image,
-        "imagePullPolicy": setting.image_pull_policy,
+        "image": image[0],
+        "imagePullPolicy": image[1],
         "command": ["python", "-I", "-m", module],
         "args": arguments,
         "env": [{"name": "HOME", "value": "/tmp"}],  # noqa: S108 (a folder of the container)
         "resources": _NEEDS,
         "terminationMessagePolicy": LAST_WORDS,
+        "securityContext": _rights(is_root=is_root),
     }
 
 

@@ -42,7 +42,10 @@ class DagTask:
 
 
 class TaskTable:
-    """All tasks and templates of one round, by name; `pods` counts those of clients."""
+    """All tasks and templates of one round, by name.
+
+    `pods` counts those of clients, `dispatchers` the tasks that start others as Jobs.
+    """
 
     def __init__(self, plan: Plan, setting: Setting) -> None:
         self._plan, self._setting = plan, setting
@@ -54,7 +57,9 @@ class TaskTable:
         direct = [group for group in self.groups.values() if not is_dispatched(group, setting)]
         self.pods = sum(group.client is not None for group in direct)
         self._is_fan_out = self.pods > MOST_NAMED
-        for name, stage in stages_of(self.groups, setting).items():
+        stages = stages_of(self.groups, setting)
+        self.dispatchers = len(stages)
+        for name, stage in stages.items():
             self.templates[name] = dispatch_template(name, stage, plan, setting)
             self.tasks[name] = DagTask(name, name, stage)
         for group in direct:

@@ -90,7 +90,8 @@ class LocalRun:
         group, client = answer.name, self._clients[answer.name]
         self._running.discard(group)
         is_done = answer.state == "Succeeded"
-        if group == self._end_group or (not is_done and client is None):
+        may_fail = client is not None or all(task.may_fail for task in self.groups[group])
+        if group == self._end_group or not (is_done or may_fail):
             self.phase = RunPhase.SUCCEEDED if is_done else RunPhase.FAILED
             self._end = (answer.reason, answer.message)
             return

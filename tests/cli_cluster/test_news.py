@@ -7,8 +7,8 @@ import json
 from cli.cluster.news import News, in_short, numbers
 from cli.cluster.picture import Picture
 from cli.screens import lines_of
-from controller.cluster.argo_engine import kept_of_workflow
 from controller.cluster.pods import kept_of_pod
+from controller.cluster.workflows import kept_of_workflow
 from controller.embedded.events import round_event
 
 NOW = 1767225620.0

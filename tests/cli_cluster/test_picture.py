@@ -6,9 +6,9 @@ import time
 
 from cli.cluster.picture import Picture
 from cli.cluster.tree import Row, rows_of
-from controller.cluster.argo_engine import kept_of_workflow
 from controller.cluster.nodes import seconds_of
 from controller.cluster.pods import kept_of_pod
+from controller.cluster.workflows import kept_of_workflow
 
 NOW = seconds_of("2026-01-01T00:00:20Z")
 

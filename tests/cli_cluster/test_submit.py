@@ -61,6 +61,17 @@ def test_a_dry_run_changes_nothing(server, files):
     assert server.objects == {}
 
 
+def test_a_job_that_no_etcd_holds_reaches_no_cluster(server, files):
+    note = "x" * (1_500 << 10)
+    text = files[0].read_text()
+    files[0].write_text(
+        text.replace("metadata:\n", f"metadata:\n  annotations: {{n: {note}}}\n", 1)
+    )
+    with pytest.raises(InvalidJobError, match=r"bytes, expected at most 1441792, what a cluster's"):
+        results(server, files)
+    assert server.calls == []
+
+
 def test_an_invalid_job_reaches_no_cluster(server, tmp_path):
     with pytest.raises(InvalidJobError) as caught:
         results(server, only_the_job(tmp_path, int8="int9"))

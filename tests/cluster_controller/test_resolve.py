@@ -94,6 +94,14 @@ def test_problems_between_fields_are_told_too(make_job, objects):
     assert "trainingWorkers[0]" in message
 
 
+def test_a_job_that_leaves_no_room_for_its_status_is_refused_with_the_limit(make_job, objects):
+    document = make_job(clients=tuple(f"the-client-of-a-hospital-{n}" for n in range(10_000)))
+    found = resolve(document, objects)
+    assert found.invalid.reason == "Invalid"
+    assert "got 10000 workers" in found.invalid.message
+    assert "expected at most 1441792 bytes" in found.invalid.message
+
+
 def test_a_container_without_an_image_is_refused(make_job, objects):
     document = make_job()
     del document["spec"]["trainingWorkers"][1]["template"]["spec"]["containers"][0]["image"]

@@ -48,7 +48,10 @@ CONTROLLER = (
     Need(_LOOK, "", "nodes", "cluster"),
     Need(("get", "create", "update"), "coordination.k8s.io", "leases", "system"),
 )
-_SECRETS = (Need(("create", "get", "patch"), "", "secrets"),)
+_SECRETS = (
+    Need(("create", "get", "patch"), "", "secrets"),
+    Need(("create", "get"), "", "services"),
+)
 _WORKER = (Need(("create", "patch"), "argoproj.io", "workflowtaskresults"),)
 _DISPATCHER = (
     *_WORKER,
