@@ -29,7 +29,7 @@ class NewFile:
     def __init__(self, target: str, needed_bytes: int = 0) -> None:
         self.target = target
         self._needed_bytes = needed_bytes
-        folder = os.path.dirname(target)
+        folder = os.path.dirname(target) or "."
         self._temporary = f"{folder}/{TEMPORARY_PREFIX}{os.urandom(8).hex()}"
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
@@ -72,7 +72,7 @@ class NewFile:
         elif not self._link():
             return False
         if durable:
-            sync_folder(os.path.dirname(self.target))
+            sync_folder(os.path.dirname(self.target) or ".")
         return True
 
     def _link(self) -> bool:
@@ -111,7 +111,7 @@ def remove_if_there(path: str) -> None:
 
 def sync_folder(folder: str) -> None:
     """Make the names in a folder, and the folder's own name, survive a loss of power."""
-    for path in (folder, os.path.dirname(folder)):
+    for path in (folder, os.path.dirname(folder) or "."):
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(descriptor)
