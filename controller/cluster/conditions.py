@@ -60,6 +60,7 @@ class ClientRun:
     reason: str | None = None
     node: str | None = None
     seconds: float | None = None
+    message: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,8 +137,23 @@ def _found(known: Known, before: Mapping[str, Condition]) -> Iterator[Condition]
     if known.decision.is_final:
         is_done = known.decision.phase == words.SUCCEEDED
         kind = words.COMPLETE if is_done else words.CONDITION_FAILED
-        yield Condition(kind, TRUE, known.decision.reason, known.decision.message)
+        message = known.decision.message + ("" if is_done else _told_by_pods(known))
+        yield Condition(kind, TRUE, known.decision.reason, message)
     yield from _delivered(known)
+
+
+def _told_by_pods(known: Known) -> str:
+    """Why clients failed, of which the server knows no more than that no update came."""
+    failed = [
+        f"{name}: {run.reason}{f' ({run.message})' if run.message else ''}"
+        for name, run in sorted(known.run.items())
+        if run.state == words.FAILED and run.reason
+    ]
+    more = f"; and {len(failed) - _TOLD} more" if len(failed) > _TOLD else ""
+    return f". Their pods say: {'; '.join(failed[:_TOLD])}{more}" if failed else ""
+
+
+_TOLD = 5
 
 
 def _delivered(known: Known) -> Iterator[Condition]:

@@ -187,7 +187,7 @@ class JobRun:
                 runs[name] = replace(before, state=FAILED, reason="PodDeleted") if gone else before
         for name, finding in self._attempt.given_up.items():
             node = runs[name].node if name in runs else None
-            runs[name] = ClientRun(FAILED, finding.reason, node)
+            runs[name] = ClientRun(FAILED, finding.reason, node, message=finding.message)
         self._attempt.seen = {
             name: _remembered(self._attempt.seen.get(name), now) for name, now in runs.items()
         }
@@ -249,5 +249,6 @@ class JobRun:
 def _remembered(before: ClientRun | None, now: ClientRun) -> ClientRun:
     """Keep why a client did not start, or did fail, where its end tells no more than that it was late."""
     is_vague = now.state == FAILED and now.reason in _VAGUE
-    known = before.reason if before is not None and before.reason not in _VAGUE else None
-    return replace(now, reason=known) if is_vague and known else now
+    if not is_vague or before is None or before.reason in (None, *_VAGUE):
+        return now
+    return replace(now, reason=before.reason, message=before.message)

@@ -144,6 +144,8 @@ def client_runs(said: Mapping[str, ClientStatus], pods: Iterable[Pod]) -> dict[s
         elif known.state == FAILED:
             found[client] = remembered(seen, known)
     return {
-        name: ClientRun(each.state, each.reason or None, each.node or None, each.seconds)
+        name: ClientRun(
+            each.state, each.reason or None, each.node or None, each.seconds, each.message
+        )
         for name, each in found.items()
     }

@@ -45,6 +45,7 @@ class Workers:
         """Answer one request."""
         if not self._is_near(request.address):
             message = f"{request.address} is neither this node nor in FEDLOOM_LC_WORKER_NETWORKS"
+            log.warning("refused: %s", message)
             raise Refusal(403, message)
         if request.path == ("healthz",) and request.method == "GET":
             return Answer(self._health())

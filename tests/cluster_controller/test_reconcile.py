@@ -478,6 +478,8 @@ def test_a_job_that_failed_shows_how_its_clients_did(bench, make_pod):
     shown = {each["name"]: each for each in bench.status["clients"]}
     assert (shown["a"]["state"], shown["a"]["reason"]) == ("Failed", "ScriptFailed")
     assert bench.status["failed"] == 1
+    failed = next(each for each in bench.status["conditions"] if each["type"] == "Failed")
+    assert "Their pods say: a: ScriptFailed (train ended with exit code 1" in failed["message"]
 
 
 def test_a_client_that_never_starts_is_given_up_with_its_reason(bench, make_pod):

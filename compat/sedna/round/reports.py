@@ -76,7 +76,14 @@ def _post(url: str, body: Dict[str, Any]) -> None:
         with opener.open(request, timeout=TIMEOUT_SECONDS) as reply:
             reply.read(1000)
     except Exception as error:
-        LOGGER.warning("the report to %s did not arrive: %s", url, error)
+        LOGGER.warning("the report to %s did not arrive: %s%s", url, error, _said_by(error))
+
+
+def _said_by(error: Exception) -> str:
+    """Give what a server that refused said about it."""
+    read = getattr(error, "read", None)
+    said = read(500).decode("utf-8", "replace") if read is not None else ""
+    return ": " + said if said else ""
 
 
 def _wait() -> None:
