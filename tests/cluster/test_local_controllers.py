@@ -46,7 +46,8 @@ def local_controllers(kubectl: Any) -> Iterator[None]:
 
     def apply(name: str) -> None:
         text = overlay(name, addresses["InternalIP"])
-        kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", text=text)
+        command = ["kubectl", "apply", "--server-side", "--force-conflicts", "-f", "-"]
+        subprocess.run(command, input=text, text=True, capture_output=True, check=True)
         kubectl(*SYSTEM, "rollout", "restart", "deployment/fedloom-controller")
         kubectl(*SYSTEM, "rollout", "status", "deployment/fedloom-controller", "--timeout=120s")
 
