@@ -104,3 +104,33 @@ def test_a_controller_that_is_killed_goes_on_where_it_stood(bench):
     bench.wait_for("Complete")
     workflows = bench.kubectl.get("wf", "-l", f"federatedlearningjob.sedna.io/name={bench.name}")
     assert len(workflows["items"]) == 4
+
+
+@pytest.fixture
+def one_client_per_workflow(kubectl):
+    """Cut every round as those of thousands of clients are."""
+    system = ("-n", "fedloom-system")
+
+    def clients_per_workflow(value: str) -> None:
+        change = '{"data": {"FEDLOOM_CLIENTS_PER_WORKFLOW": ' + value + "}}"
+        kubectl(*system, "patch", "configmap", "fedloom-controller", "--type=merge", "-p", change)
+        kubectl(*system, "rollout", "restart", "deployment/fedloom-controller")
+        kubectl(*system, "rollout", "status", "deployment/fedloom-controller", "--timeout=120s")
+
+    clients_per_workflow('"1"')
+    yield
+    clients_per_workflow("null")
+
+
+def test_a_round_cut_into_several_workflows_gives_the_same_model(
+    bench, tmp_path, one_client_per_workflow
+):
+    bench.job["metadata"]["name"] = "digits-in-parts"
+    bench.submit()
+    bench.wait_for("Complete")
+    workflows = bench.kubectl.get("wf", "-l", f"federatedlearningjob.sedna.io/name={bench.name}")
+    names = {each["metadata"]["name"].rpartition("-r1-a1")[2] for each in workflows["items"]}
+    assert {"", "-p1", "-p2", "-p3"} <= names
+    assert [client["state"] for client in bench.status()["clients"]] == ["Succeeded"] * 3
+    assert bench.status()["model"]["digest"] == embedded_digest(bench.documents, tmp_path)
+    bench.kubectl("delete", "fl", bench.name, "--wait=true")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
+import subprocess
+import sys
 
 import pytest
 
@@ -128,3 +131,89 @@ def _text(document: dict) -> str:
     from fedloom.api.documents import render_documents
 
     return render_documents([document])
+
+
+def test_a_secret_without_keys_is_named_and_heals(bench):
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "no-keys"}}
+    bench.kubectl.apply(secret)
+    s3 = {"aggDataPath": "s3://fedloom/elsewhere", "credentialName": "no-keys"}
+    bench.spec["transmitter"] = {"s3": s3}
+    bench.submit()
+    bench.wait_for("ResolvedRefs", "False")
+    found = bench.condition("ResolvedRefs")
+    assert found["reason"] == "SecretIncomplete"
+    assert "no-keys" in found["message"]
+    assert "ACCESS_KEY_ID" in found["message"]
+
+
+def test_a_bucket_that_does_not_exist_is_named(bench):
+    keys = bench.kubectl("-n", "fedloom-system", "get", "secret", "fedloom-store", "-o", "json")
+    data = json.loads(keys)["data"]
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": "store",
+            "annotations": {
+                "s3-endpoint": "minio.fedloom-system.svc:9000",
+                "s3-usehttps": "0",
+            },
+        },
+        "data": {
+            "ACCESS_KEY_ID": data["AWS_ACCESS_KEY_ID"],
+            "SECRET_ACCESS_KEY": data["AWS_SECRET_ACCESS_KEY"],
+        },
+    }
+    bench.kubectl.apply(secret)
+    s3 = {"aggDataPath": "s3://no-such-bucket/x", "credentialName": "store"}
+    bench.spec["transmitter"] = {"s3": s3}
+    bench.submit()
+
+    def told() -> bool:
+        return any(
+            each.get("reason") == "BucketNotFound" and "no-such-bucket" in each["message"]
+            for each in bench.status().get("conditions", [])
+        )
+
+    bench.kubectl.until(told, why="the missing bucket")
+
+
+def test_a_job_whose_name_has_63_characters_runs(bench):
+    bench.job["metadata"]["name"] = ("a-name-as-long-as-a-label-may-be-" * 2)[:62] + "z"
+    bench.spec["rounds"] = 1
+    bench.submit()
+    bench.wait_for("Complete")
+    assert [client["state"] for client in bench.status()["clients"]] == ["Succeeded"] * 3
+
+
+def test_a_status_edited_by_hand_is_put_right_and_no_round_is_lost(bench):
+    bench.submit()
+    bench.kubectl.until(lambda: bench.status().get("aggregationCount") == 1, why="round 1")
+    forged = '{"status": {"phase": "Succeeded", "currentRound": 77, "aggregationCount": 76}}'
+    bench.kubectl("patch", "fl", bench.name, "--subresource=status", "--type=merge", "-p", forged)
+    bench.wait_for("Complete")
+    status = bench.status()
+    assert (status["currentRound"], status["aggregationCount"]) == (2, 2)
+
+
+def test_ten_thousand_workers_in_one_job_are_refused_with_the_limit(bench, tmp_path):
+    worker = copy.deepcopy(bench.spec["trainingWorkers"][0])
+    bench.spec["trainingWorkers"] = [worker] * 10_000
+    path = tmp_path / "job.json"
+    path.write_text(json.dumps(bench.job))
+    found = subprocess.run(
+        [sys.executable, "-m", "cli.main", "submit", "-n", "fedloom-test", "-f", str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 1
+    assert "bytes" in found.stderr + found.stdout
+    refused = subprocess.run(
+        ["kubectl", "-n", "fedloom-test", "create", "-f", str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode != 0
+    assert "large" in refused.stderr or "limit" in refused.stderr
