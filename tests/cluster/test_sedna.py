@@ -177,3 +177,74 @@ def test_deleting_one_job_leaves_the_pods_of_another_alone(sednas):
     assert not sednas.kubectl.get(
         "pods", "-l", f"federatedlearningjob.sedna.io/name={other['metadata']['name']}"
     )["items"]
+
+
+@pytest.fixture
+def store_secret(sednas):
+    """A Secret as Sedna has it, for the quickstart's store."""
+    keys = json.loads(
+        sednas.kubectl("-n", "fedloom-system", "get", "secret", "fedloom-store", "-o", "json")
+    )["data"]
+    annotations = {"s3-endpoint": "minio.fedloom-system.svc:9000", "s3-usehttps": "0"}
+    names = {"ACCESS_KEY_ID": "AWS_ACCESS_KEY_ID", "SECRET_ACCESS_KEY": "AWS_SECRET_ACCESS_KEY"}
+    sednas.kubectl.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "mysecret", "annotations": annotations},
+            "data": {name: keys[other] for name, other in names.items()},
+        }
+    )
+    return "mysecret"
+
+
+PUT_DATA = """
+import io, os, zipfile
+from minio import Minio
+client = Minio("minio.fedloom-system.svc:9000", os.environ["ACCESS_KEY_ID"],
+               os.environ["SECRET_ACCESS_KEY"], secure=False)
+for number in (1, 2):
+    data = open(f"/app/data/{number}/train.txt", "rb").read()
+    client.put_object("fedloom", f"sets/{number}/train.txt", io.BytesIO(data), len(data))
+"""
+
+
+def test_data_and_models_in_s3_need_no_key_on_an_edge(sednas, store_secret):
+    copying = pod("put-s3", "cloud", "true")
+    copying["spec"]["initContainers"] = [
+        {
+            **copying["spec"]["containers"][0],
+            "name": "data",
+            "command": ["sh", "-c", "cp -r /app/data/* /data/"],
+        }
+    ]
+    copying["spec"]["volumes"] = [{"name": "folder", "emptyDir": {}}]
+    copying["spec"]["containers"][0] |= {
+        "image": "fedloom/steps:0.1.0",
+        "command": ["python", "-c", PUT_DATA.replace("/app/data", "/data")],
+        "envFrom": [{"secretRef": {"name": store_secret}}],
+    }
+    run_pod(sednas.kubectl, copying)
+    for each in sednas.documents:
+        if each["kind"] == "Dataset":
+            each["spec"] |= {
+                "url": f"s3://fedloom/sets/{each['metadata']['name'][-1]}/train.txt",
+                "credentialName": store_secret,
+            }
+        elif each["kind"] == "Model":
+            url = f"s3://fedloom/models/{sednas.name}.npz"
+            each["spec"] |= {"url": url, "credentialName": store_secret}
+    sednas.submit()
+    sednas.wait_for("Complete")
+    sednas.wait_for("ModelDelivered")
+    status = sednas.status()
+    assert status["model"]["saved"] == [url]
+    assert [client["samples"] for client in status["clients"]] == [1028, 769]
+    pods = sednas.kubectl.get("pods", "-l", "fedloom.io/client=digits-1")["items"]
+    variables = {
+        each["name"]: each
+        for each in pods[0]["spec"]["containers"][0]["env"]
+        + pods[0]["spec"]["containers"][1]["env"]
+    }
+    assert "ACCESS_KEY_ID" not in variables
+    assert store_secret not in json.dumps([each["spec"] for each in pods])
