@@ -6,7 +6,7 @@ MINIO_VERSION := v0.0.0-20260212201848-7aac2a2c5b7c
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow check lint types architecture minio crds compiled cluster-install test-cluster \
-	benchmarks clean
+	benchmarks benchmarks-cluster clean
 
 help:  ## say what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,7 +19,7 @@ demo: .venv/installed  ## run the main job: ten clients learn to read digits
 	@echo "your own job: copy $(EXAMPLE), change train.py and job.yaml (see its README)"
 
 test: .venv/installed-cluster check minio  ## style, types, architecture and every test that is not slow
-	$(BIN)/python -m pytest -m "not slow and not cluster"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not cluster"
 
 test-slow: .venv/installed-torch minio  ## the tests that `make test` leaves out; installs torch, 3 GB
 	$(BIN)/python -m pytest -m "(slow or torch) and not cluster"
@@ -64,7 +64,12 @@ benchmarks: .venv/installed-dev  ## measure beside the peers; minutes
 	$(BIN)/python benchmarks/codecs.py
 	$(BIN)/python benchmarks/learning.py
 	$(BIN)/python benchmarks/embedded_round.py
+	$(BIN)/python benchmarks/sedna_round.py
 	$(BIN)/python benchmarks/document.py
+
+benchmarks-cluster: .venv/installed-cluster  ## measure on $$KUBECONFIG's cluster, with the quickstart in it; minutes
+	$(BIN)/python benchmarks/cluster_idle.py
+	$(BIN)/python benchmarks/cluster_round.py
 
 .venv/installed: pyproject.toml constraints.txt
 	@echo "installing Fedloom into .venv; once, a minute or two"

@@ -58,6 +58,17 @@ CROWD = """### A crowd
 (made and uploaded through presigned URLs by the benchmark, with the product's own step) and the job's status are real, the
 training is not. *Controller* is the most resident memory that `/metrics` told during the run.
 """
+IDLE = """### A thousand jobs at rest
+
+`python benchmarks/cluster_idle.py`. A thousand jobs, ended and suspended ones, watched by one controller. By default the API
+server is a stand-in within the same process, whose memory is taken off; `--real` takes $KUBECONFIG's.
+"""
+SEDNA = """## A script of Sedna
+
+`python benchmarks/sedna_round.py`. A script that imports nothing but `sedna`, with 5 million parameters and next to no training,
+two workers, `fedloom run`. Sedna's own figures were measured with 0.7 million parameters (20 s a round, 21.9 and 22.5 bytes per
+parameter) and are scaled: its protocol does not carry 5 million.
+"""
 LEARNING = """## Learning
 
 `python benchmarks/learning.py` writes its tables into [algorithms.md](algorithms.md#what-they-reach),
@@ -81,6 +92,8 @@ def main() -> None:
     cluster = json.loads((RESULTS / "cluster_round.json").read_bytes())
     crowd = json.loads((RESULTS / "cluster_crowd.json").read_bytes())
     parts += [CLUSTER, _cluster_tables(cluster), CROWD, _crowd_table(crowd)]
+    parts += [IDLE, _idle_table(json.loads((RESULTS / "cluster_idle.json").read_bytes()))]
+    parts += [SEDNA, _sedna_table(json.loads((RESULTS / "sedna_round.json").read_bytes()))]
     codecs = json.loads((RESULTS / "codecs.json").read_bytes())
     parts += [CODECS, _codecs_table(codecs), LEARNING]
     (ROOT / "docs/benchmarks.md").write_text("\n".join(parts))
@@ -165,6 +178,25 @@ def _crowd_table(result: Mapping[str, Any]) -> str:
     return f"{where}\n\n{_table(['measure', ''], rows)}"
 
 
+def _idle_table(result: Mapping[str, Any]) -> str:
+    """What a thousand jobs cost a controller, beside the limits."""
+    measured, limits = result["measured"], result["limits"]
+    rows = [(name, f"{value:.3g}", limits.get(name, "")) for name, value in measured.items()]
+    return f"{_run_of(result)}\n\n{_table(('measure', 'value', 'limit'), rows)}"
+
+
+def _sedna_table(result: Mapping[str, Any]) -> str:
+    """A round through the library beside Sedna's own."""
+    seconds, scaled = median(result["round_seconds"]), result["v1_round_seconds_scaled"]
+    rows = [("round (s)", f"{seconds:.2f}", f"{scaled:.0f}", f"**{result['ratio']:.0f}x**")]
+    for way in ("uplink", "downlink"):
+        ours, theirs = (
+            result[name][way] for name in ("bytes_per_parameter", "v1_bytes_per_parameter")
+        )
+        rows.append((f"{way} (B per parameter)", f"{ours:.2f}", theirs, f"{theirs / ours:.1f}x"))
+    return f"{_run_of(result)}\n\n{_table(('measure', 'Fedloom', 'Sedna', 'ratio'), rows)}"
+
+
 def _codecs_table(result: Mapping[str, Any]) -> str:
     rows = [
         [
@@ -190,6 +222,15 @@ def _codecs_table(result: Mapping[str, Any]) -> str:
         f"Python {result['versions']['python']}, numpy {result['versions']['numpy']}."
     )
     return f"{where}\n\n{_table(head, rows)}"
+
+
+def _run_of(result: Mapping[str, Any]) -> str:
+    """Which run a table is of."""
+    cpu = result["cpu"]
+    return (
+        f"Commit `{result['commit'][:12]}`, {result['date'][:10]}, {cpu['model']}, {cpu['cores']} cores, "
+        f"load {cpu['load_average_at_start']} at its start."
+    )
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
