@@ -103,11 +103,7 @@ def age_seconds(job: Mapping[str, Any], now: float) -> float:
 def main_metric(job: Mapping[str, Any], status: JobStatus) -> tuple[str, str] | None:
     """Name and value of the metric to show where there is place for one."""
     wanted = ((job.get("spec") or {}).get("stopCondition") or {}).get("metric")
-    for name in (wanted, "accuracy"):
-        if name in status.metrics:
-            return str(name), status.metrics[str(name)]
-    names = sorted(status.metrics, key=lambda name: ("/" in name, name))
-    return (names[0], status.metrics[names[0]]) if names else None
+    return words.main_metric(status.metrics, wanted)
 
 
 def _shown(names: list[str]) -> str:

@@ -157,9 +157,17 @@ def _measured(status: JobStatus, known: Known) -> JobStatus:
     )
     if observed.last is None:
         return status
+    metrics = texts(observed.last["metrics"])
     return replace(
-        status, metrics=texts(observed.last["metrics"]), model=_model(known, observed.last)
+        status, metrics=metrics, metric=_metric(known, metrics), model=_model(known, observed.last)
     )
+
+
+def _metric(known: Known, metrics: Mapping[str, str]) -> str | None:
+    job = known.resolved.job
+    stop = job.spec.stop_condition if job is not None else None
+    found = words.main_metric(metrics, stop.metric if stop is not None else None)
+    return " ".join(found) if found else None
 
 
 def _model(known: Known, last: Mapping[str, Any]) -> ModelStatus:

@@ -43,7 +43,7 @@ _KINDS = (
             ("Phase", "string", ".status.phase", "Pending, Running, Succeeded or Failed.", 0),
             ("Round", "integer", ".status.currentRound", "The round at hand.", 0),
             ("Clients", "integer", ".status.succeeded", "Clients whose update was accepted.", 0),
-            ("Metric", "string", ".status.metrics.accuracy", "The model's accuracy.", 0),
+            ("Metric", "string", ".status.metric", "The metric to look at.", 0),
             ("Workflow", "string", ".status.workflow.name", "What runs the round.", 1),
             ("Run", "string", ".status.tracking.runId", "MLflow's run.", 1),
             _AGE,

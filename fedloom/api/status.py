@@ -186,9 +186,25 @@ class JobStatus:
     metrics: Annotated[
         Mapping[str, str], Declared("The last committed round's metrics, as text.")
     ] = field(default_factory=dict)
+    metric: Annotated[
+        str | None, Declared("The one of them to look at: its name and its value.")
+    ] = None
     model: Annotated[ModelStatus | None, Declared("The last aggregated model.")] = None
     tracking: Annotated[TrackingStatus | None, Declared("Where the metrics are.")] = None
     workflow: Annotated[WorkflowStatus | None, Declared("What runs the round at hand.")] = None
+
+
+def main_metric(metrics: Mapping[str, str], wanted: str | None) -> tuple[str, str] | None:
+    """Give name and value of the metric to show where there is place for one.
+
+    `wanted` is that of the stop condition; else it is the accuracy, else the first of an evaluation,
+    else the first of the clients'.
+    """
+    for name in (wanted, "accuracy"):
+        if name is not None and name in metrics:
+            return name, metrics[name]
+    names = sorted(metrics, key=lambda name: ("/" in name, name))
+    return (names[0], metrics[names[0]]) if names else None
 
 
 def to_document(value: Any) -> Any:
