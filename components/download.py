@@ -15,7 +15,6 @@ import http.client
 import json
 import shutil
 import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +24,8 @@ from components.archive import is_archive, unpack
 from components.command import Steps, run_group_command
 from components.edge_state import own_folder
 from components.request import Place
-from fedloom.api.places import download_of, url_problem
+from components.web import opened, public_address, shown
+from fedloom.api.places import download_of, is_remote, url_problem
 from fedloom.artifacts.files import NewFile
 from fedloom.artifacts.retry import RetryPolicy
 from fedloom.errors import ArtifactNotFoundError, JobError, StoreUnavailableError, TransientError
@@ -35,7 +35,6 @@ SERVER = "server"
 
 _RECORDS = ".fedloom"
 _BLOCK_BYTES = 1 << 20
-_TIMEOUT_SECONDS = 60.0
 _RETRY = RetryPolicy(attempts=100, base_seconds=0.5, cap_seconds=15.0, total_seconds=180.0)
 _RECHECK = RetryPolicy(attempts=3, base_seconds=0.5, cap_seconds=2.0, total_seconds=15.0)
 _PASSING = (408, 425, 429)
@@ -87,11 +86,11 @@ class Downloads:
         ArtifactNotFoundError; StoreUnavailableError where it is not here and cannot be had now.
         """
         problem = url_problem(url)
-        if problem is not None:
-            raise JobError("BadUrl", problem)
+        if problem is not None or not is_remote(url):
+            raise JobError("BadUrl", problem or f"got {url!r}, expected s3://, http:// or https://")
         self._folder.mkdir(parents=True, exist_ok=True)
         known = self._known(url)
-        address = signed or _public(url)
+        address = signed or public_address(url)
         if known is None:
             self._retry.run(lambda: self._once(url, address, None))
             return Fetched(self.place_of(url), is_new=True)
@@ -118,9 +117,8 @@ class Downloads:
         headers = {"Accept-Encoding": "identity"}
         if known is not None and known.etag:
             headers["If-None-Match"] = known.etag
-        request = urllib.request.Request(address, headers=headers)  # noqa: S310 (http only)
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310
+            with opened(address, headers) as answer:
                 if known is not None and _is_same(known, answer):
                     return False
                 self._save(url, answer)
@@ -142,13 +140,13 @@ class Downloads:
     def _save(self, url: str, answer: http.client.HTTPResponse) -> None:
         """Take the whole file or nothing; what an older one had unpacked goes before it."""
         target, record_file = self.place_of(url), self._record_of(url)
-        length = answer.headers.get("Content-Length")
-        with NewFile(str(target), int(length or 0)) as file:
+        length = answer.length  # None where it is not announced, or no number
+        with NewFile(str(target), length or 0) as file:
             size = 0
             for block in _blocks(url, answer):
                 size += len(block)
                 file.write(block)
-            if length is not None and size != int(length):
+            if length is not None and size != length:
                 raise StoreUnavailableError(f"{shown(url)}: got {size} bytes of {length}")
             self._forget(url)
             file.publish(replace=True)
@@ -232,11 +230,6 @@ def run(steps: Steps, place: Place) -> dict[str, Any]:
     }
 
 
-def shown(url: str) -> str:
-    """A url without its query, which may be a permission."""
-    return url.partition("?")[0]
-
-
 def _blocks(url: str, answer: http.client.HTTPResponse) -> Iterator[bytes]:
     """Read an answer; what goes wrong here is the network's fault, not the disk's."""
     while True:
@@ -247,11 +240,6 @@ def _blocks(url: str, answer: http.client.HTTPResponse) -> Iterator[bytes]:
         if not block:
             return
         yield block
-
-
-def _public(url: str) -> str:
-    """The address of something that needs no credentials: an object of Amazon's that anybody may read."""
-    return url.replace("s3://", "https://s3.amazonaws.com/", 1) if url.startswith("s3://") else url
 
 
 def _is_same(known: _Record, answer: http.client.HTTPResponse) -> bool:

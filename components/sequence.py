@@ -154,10 +154,10 @@ def run_initial(requests: Requests, place: Place, code: UserCode) -> None:
 
 def run_websocket(requests: Requests, place: Place) -> None:
     """Serve clients that speak Sedna's first protocol, and commit. Raises JobError after writing down why."""
-    from components.websocket import WebsocketRound
+    from components.websocket import WebsocketAttempt
 
     clock, end = Clock(), requests["commit"]
-    attempt = WebsocketRound(requests["websocket"], place)
+    attempt = WebsocketAttempt(requests["websocket"], place)
     try:
         with clock.step("aggregate"):
             found = attempt.run()

@@ -38,7 +38,7 @@ from fedloom.errors import UpdateError
 
 UNPACKED = "unpacked.json"
 _INDEX = "clients.json"
-_ANYBODY, _READABLE = 0o777, 0o644  # the user's container may run as anybody
+_ANYBODY, _READABLE = 0o755, 0o644  # the user's container may run as anybody
 
 
 def folder_of(work: Path) -> Path:

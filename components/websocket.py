@@ -32,7 +32,7 @@ _DECODED = 5
 _CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
-class WebsocketRound:
+class WebsocketAttempt:
     """One attempt of the round: `found` is what is known of it, also when `run` has raised."""
 
     def __init__(self, request: Request, place: Place) -> None:
@@ -83,7 +83,7 @@ def memory_bytes() -> int:
 
 def _run_as_command(request: Request, place: Place) -> dict[str, Any]:
     """Leave the model and what was found for the containers behind this one, as aggregate does."""
-    started, attempt = time.time(), WebsocketRound(request, place)
+    started, attempt = time.time(), WebsocketAttempt(request, place)
     try:
         found = attempt.run()
     except JobError as error:

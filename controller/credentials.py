@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from fedloom.api.secret import ACCESS_KEY, SECRET_KEY, SESSION_TOKEN, Secret
 from fedloom.errors import JobError
+
+if TYPE_CHECKING:
+    from fedloom.artifacts.presigning import Presigner
 
 _DEFAULT_ENDPOINT = "s3.amazonaws.com"
 
@@ -39,6 +44,18 @@ def credentials_of(secret: Secret) -> dict[str, str]:
     found = {name: secret.data[str(secret.entry_of(key))] for name, key in names.items()}
     token = secret.data.get(SESSION_TOKEN)
     return found | ({"session_token": token} if token else {})
+
+
+def presigner_of(secret: Secret, url: str, endpoint: str, region: str) -> tuple[Presigner, str]:
+    """Give what signs for an `s3://` url at an endpoint, and the key of its object; `region` where the
+    Secret names none. Raises JobError.
+    """
+    from fedloom.artifacts.credentials import S3Credentials  # most runs sign nothing
+    from fedloom.artifacts.presigning import Presigner
+
+    bucket, _, key = url.removeprefix("s3://").partition("/")
+    credentials = S3Credentials(**credentials_of(secret))
+    return Presigner(endpoint, bucket, "", credentials, region_in(secret) or region), key.strip("/")
 
 
 def _address(secret: Secret, host: str) -> str:

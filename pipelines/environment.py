@@ -54,7 +54,7 @@ def variables_of(
         "MODEL_NAME": job.spec.aggregation_worker.model.name,
     }
     if client is not None:
-        variables |= {"WORKER_NAME": f"trainworker-{client.name}", "DATASET_NAME": client.dataset}
+        variables |= {"WORKER_NAME": worker_name(client.name), "DATASET_NAME": client.dataset}
     return variables
 
 
@@ -77,7 +77,7 @@ def sedna_variables(
     if is_aggregator:
         variables["WORKER_NAME"] = f"aggworker-{job.metadata.name}"
     elif client is None:
-        variables["WORKER_NAME"] = f"trainworker-{task}"
+        variables["WORKER_NAME"] = worker_name(task)
     if compatibility == WEBSOCKET:
         variables["AGG_BIND_PORT" if is_aggregator else "AGG_PORT"] = AGGREGATION_PORT
     urls = {
@@ -89,6 +89,11 @@ def sedna_variables(
         for name, reference in urls.items()
         if reference is not None and reference.name in models
     }
+
+
+def worker_name(client: str) -> str:
+    """The WORKER_NAME of a client's container, by which Sedna's library names it to others."""
+    return f"trainworker-{client}"
 
 
 def spellings(name: str) -> tuple[str, ...]:

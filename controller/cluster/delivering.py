@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from controller.cluster.answers import ConflictError
@@ -27,17 +27,15 @@ from controller.cluster.job_run import JobRun
 from controller.cluster.kubernetes import Cluster
 from controller.cluster.resolve import Finding
 from controller.cluster.resources import BATCH_JOBS, SECRETS
-from controller.cluster.settings import Settings
-from controller.cluster.signing import presigner_of
+from controller.cluster.settings import Settings, region_of
 from controller.cluster.stores import StoreAccess
+from controller.credentials import endpoint_of, presigner_of
 from controller.decide import Decision
 from fedloom.api import status as words
 from fedloom.api.status import JobStatus
 from fedloom.errors import JobError
 from pipelines.engines.argo_clients import FAILED, SUCCEEDED, ClientStatus, job_status
 from pipelines.engines.argo_secrets import owned_by
-
-Facts = DeliveryFacts
 
 _LOOK_SECONDS = 5.0
 _FIRST_PAUSE_SECONDS = 20.0
@@ -55,20 +53,15 @@ class _Way:
     finding: Finding | None = None
 
 
-@dataclass
-class _Delivery:
-    ways: dict[Target, _Way] = field(default_factory=dict)
-
-
 class Deliveries:
     """The deliveries of all jobs; of each on one thread at a time."""
 
     def __init__(self, cluster: Cluster, settings: Settings) -> None:
         self._cluster = cluster
         self._settings = settings
-        self._known: dict[str, _Delivery] = {}
+        self._known: dict[str, dict[Target, _Way]] = {}
 
-    def advance(self, run: JobRun, decision: Decision) -> Facts | None:
+    def advance(self, run: JobRun, decision: Decision) -> DeliveryFacts | None:
         """Do what is to be done now; None before the end, and for a job whose model goes nowhere."""
         last = run.observed.last if run.observed is not None else None
         if decision.phase != words.SUCCEEDED or last is None:
@@ -77,23 +70,22 @@ class Deliveries:
         targets, trouble = targets_of(run.job, resolved.datasets, resolved.models)
         if not targets and trouble is None:
             return None
-        delivery = self._known.setdefault(run.job.metadata.uid, _Delivery())
-        for target in targets:
-            way = delivery.ways.setdefault(target, _Way())
+        known = self._known.setdefault(run.job.metadata.uid, {})
+        ways = {target: known.setdefault(target, _Way()) for target in targets}
+        for target, way in ways.items():
             if not way.is_done:
                 self._look(run, target, way, last["model"])
-        ways = {target: delivery.ways[target] for target in targets}
         saved = tuple(target.shown for target, way in ways.items() if way.is_done)
         findings = [each for way in ways.values() if (each := way.finding) is not None]
         open_ = [target.shown for target, way in ways.items() if not way.is_done]
         if findings or trouble is not None:
-            return Facts(saved, findings[0] if findings else trouble, len(open_))
+            return DeliveryFacts(saved, findings[0] if findings else trouble, len(open_))
         if open_:
             message = f"the final model is on its way to {', '.join(open_[:5])}"
-            return Facts(saved, Finding("Delivering", message), len(open_))
-        return Facts(saved)
+            return DeliveryFacts(saved, Finding("Delivering", message), len(open_))
+        return DeliveryFacts(saved)
 
-    def next_look_seconds(self, facts: Facts | None) -> float | None:
+    def next_look_seconds(self, facts: DeliveryFacts | None) -> float | None:
         """When to look again; None for never."""
         return _LOOK_SECONDS if facts is not None and facts.open else None
 
@@ -167,7 +159,7 @@ def _signed(
                 "got an s3:// url without a credentialName, expected one: the controller's own are not lent",
                 f"Model {target.model!r}: spec.credentialName",
             )
-        signer, key = presigner_of(secret, target.file, is_edge=False)
+        signer, key = presigner_of(secret, target.file, endpoint_of(secret), region_of())
         put = signer.put_url(key, SECONDS + 3600)
     return order_of(target, str(model["digest"]), get, put)
 

@@ -6,15 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from controller.cluster.settings import region_of
-from controller.credentials import (
-    credentials_of,
-    endpoint_of,
-    external_endpoint_of,
-    region_in,
-)
+from controller.credentials import endpoint_of, external_endpoint_of, presigner_of
 from fedloom.api.secret import Secret
-from fedloom.artifacts.credentials import S3Credentials
-from fedloom.artifacts.presigning import Presigner
 
 
 def signed_downloads(
@@ -34,15 +27,7 @@ def signed_downloads(
     for url, name in settings.get("downloads", {}).items():
         secret = secrets.get(name) if name else own
         if url.startswith("s3://") and secret is not None:
-            presigner, key = presigner_of(secret, url, is_edge=is_edge)
+            endpoint = (external_endpoint_of(secret) if is_edge else "") or endpoint_of(secret)
+            presigner, key = presigner_of(secret, url, endpoint, region_of())
             found[url] = presigner.get_url(key, seconds)
     return found
-
-
-def presigner_of(secret: Secret, url: str, *, is_edge: bool) -> tuple[Presigner, str]:
-    """Give what signs for an `s3://` url, and the key of its object. Raises JobError."""
-    bucket, _, key = url.removeprefix("s3://").partition("/")
-    endpoint = (external_endpoint_of(secret) if is_edge else "") or endpoint_of(secret)
-    credentials = S3Credentials(**credentials_of(secret))
-    region = region_in(secret) or region_of()
-    return Presigner(endpoint, bucket, "", credentials, region), key.strip("/")

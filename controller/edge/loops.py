@@ -17,7 +17,7 @@ from typing import Any
 from controller.edge.holding import Holding
 from controller.edge.identity import Enrolment
 from controller.edge.storage import Storage
-from controller.link.bodies import RESOURCES
+from controller.link.bodies import MESSAGE_HEADER, RESOURCES
 from controller.link.calling import Line, LinkDownError
 from controller.link.serving import Refusal
 from fedloom.errors import FedloomError, InvalidJobError
@@ -25,11 +25,9 @@ from fedloom.errors import FedloomError, InvalidJobError
 log = logging.getLogger("fedloom.controller")
 
 DOWNSTREAM = "/edges/downstream"
-MESSAGE_HEADER = "Fedloom-Message"
-"""`<name of the node's database>/<sequence>`: which message this is, whenever it is sent again."""
-
 _WAIT_SECONDS = 25.0
 _LATE_SECONDS = 15.0
+_REFUSED_SECONDS = 10.0  # the cloud sends at once what is not held, again and again
 _FIRST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 20.0
 _PASSING = (401, 408, 425, 429)
@@ -137,24 +135,26 @@ class Downstream:
         operations = answer.get("operations")
         if not isinstance(operations, list):
             raise LinkDownError("the cloud's answer has no list `operations`", 5.0)
-        for each in operations:
-            self._apply(each)
+        refused = sum(not self._apply(each) for each in operations)
         epoch = str(answer.get("epoch", ""))
         if operations or epoch != self._epoch:
             self._on_change(epoch != self._epoch)
         self._epoch = epoch
-        return 0.0
+        return _REFUSED_SECONDS if refused else 0.0
 
-    def _apply(self, operation: Any) -> None:
-        """Take one operation; what is wrong with it must not keep the others away."""
+    def _apply(self, operation: Any) -> bool:
+        """Say whether one operation is taken; what is wrong with it must not keep the others away."""
         try:
             place = (operation["namespace"], operation["resource"], operation["name"])
-            if place[1] in RESOURCES:
-                version = str(operation.get("version", ""))
-                document = operation.get("object")
-                self._holding.apply(operation["operation"], place, document, version)
+            if place[1] not in RESOURCES:  # of a newer cloud
+                return False
+            version = str(operation.get("version", ""))
+            document = operation.get("object")
+            self._holding.apply(operation["operation"], place, document, version)
         except (InvalidJobError, Refusal, KeyError, TypeError) as error:
             log.error("the cloud sent what cannot be taken: %s", error)
+            return False
+        return True
 
 
 class Upstream:

@@ -15,6 +15,7 @@ import json
 import os
 import stat
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -25,6 +26,10 @@ _PIECE = 1024 * 1024
 _MOST_INDEX_BYTES = 512 * 1024 * 1024
 _IMAGES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"))
 _DATA_NAMES = ("x", "data", "features", "images", "inputs")
+# Whatever a library finds wrong with a file; RuntimeError is also what is nested too deeply.
+_UNREADABLE = (
+    OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 FORMATS = ("txt", "csv", "npz", "npy", "dir")
 
 
@@ -61,7 +66,7 @@ class Samples:
         """Count. Raises JobError `DatasetUncountable` where the format says nothing or is another's."""
         try:
             return self._count(path, kind)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except _UNREADABLE as error:
             message = f"{path} is no readable {kind}: {type(error).__name__}: {str(error)[:200]}"
             raise JobError("DatasetUncountable", message) from error
 

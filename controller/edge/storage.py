@@ -26,6 +26,7 @@ from fedloom.errors import TransientError
 log = logging.getLogger("fedloom.controller")
 
 _MOST_BYTES = 64 * 1024 * 1024
+_PASSING = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY}
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS objects (
@@ -34,7 +35,6 @@ CREATE TABLE IF NOT EXISTS objects (
 CREATE TABLE IF NOT EXISTS messages (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT, subject TEXT NOT NULL, path TEXT NOT NULL,
     body TEXT NOT NULL, merged INTEGER NOT NULL DEFAULT 0);
-CREATE INDEX IF NOT EXISTS messages_subject ON messages (subject, sequence);
 CREATE TABLE IF NOT EXISTS said (subject TEXT PRIMARY KEY, version TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS counts (
     namespace TEXT, name TEXT, fingerprint TEXT NOT NULL, samples INTEGER NOT NULL,
@@ -224,15 +224,18 @@ class Storage:
 
     @contextmanager
     def _writing(self) -> Iterator[Any]:
-        """One transaction: all of it, or nothing."""
+        """One transaction: all of it, or nothing. Raises TransientError where the disk refuses it."""
         with self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
             try:
+                self._connection.execute("BEGIN IMMEDIATE")
                 yield lambda query, *values: self._connection.execute(query, values)
-            except BaseException:
-                self._connection.execute("ROLLBACK")
+                self._connection.execute("COMMIT")
+            except BaseException as error:
+                if self._connection.in_transaction:  # SQLite ends some itself
+                    self._connection.execute("ROLLBACK")
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING:
+                    raise TransientError(f"{self._path}: {error}", 30.0) from error
                 raise
-            self._connection.execute("COMMIT")
 
 
 def _text(document: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from controller.credentials import credentials_of, endpoint_of, region_in
+from controller.credentials import endpoint_of, presigner_of
 from fedloom.api.clients import clients_of
 from fedloom.api.dataset import Dataset
 from fedloom.api.documents import Documents
@@ -84,10 +84,5 @@ def _signed(
     secret = opening_secret(documents, job, name)
     if not url.startswith("s3://") or secret is None:
         return None
-    from fedloom.artifacts.credentials import S3Credentials
-    from fedloom.artifacts.presigning import Presigner
-
-    bucket, _, key = url.removeprefix("s3://").partition("/")
-    credentials = S3Credentials(**credentials_of(secret))
-    region = region_in(secret) or "us-east-1"
-    return Presigner(endpoint_of(secret), bucket, "", credentials, region).get_url(key, _SECONDS)
+    presigner, key = presigner_of(secret, url, endpoint_of(secret), "us-east-1")
+    return presigner.get_url(key, _SECONDS)

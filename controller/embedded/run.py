@@ -27,12 +27,13 @@ from controller.embedded.tracking import (
 )
 from controller.observed import Observed
 from controller.observer import Observer
+from fedloom.api.compatibility import WEBSOCKET
 from fedloom.api.dataset import Dataset
 from fedloom.api.documents import Documents
 from fedloom.api.job import FederatedLearningJob
 from fedloom.api.lookup import datasets_of, models_of
 from fedloom.api.model import Model
-from fedloom.api.sedna import WEBSOCKET, as_scripts
+from fedloom.api.sedna import as_scripts
 from fedloom.artifacts import layout
 from fedloom.artifacts.store import Store
 from fedloom.artifacts.transient import TransientUpdates

@@ -23,6 +23,9 @@ OWNER_KINDS = ("federatedlearningjob", "default")
 WORKERS_ANNOTATION = "fedloom.io/workers"
 """On the copy of a job that a node gets: the names of the workers that may run there, as JSON."""
 
+MESSAGE_HEADER = "Fedloom-Message"
+"""`<name of the node's database>/<sequence>`: which message this is, whenever it is sent again."""
+
 _MOST_METRICS = 256
 _LONGEST_TEXT = 1024
 _MOST_ROUNDS = 2**31 - 1

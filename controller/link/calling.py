@@ -25,7 +25,7 @@ class _Connection(http.client.HTTPSConnection):
     """Connects to an address and expects the certificate of a role there, not of a host."""
 
     def __init__(self, address: tuple[str, int], context: ssl.SSLContext) -> None:
-        super().__init__(*address, timeout=_CONNECT_SECONDS)
+        super().__init__(*address, timeout=_CONNECT_SECONDS, context=context)
         self._tls = context
 
     def connect(self) -> None:

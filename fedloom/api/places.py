@@ -61,9 +61,12 @@ def _remote_problem(url: str) -> str | None:
     try:
         parts = urlsplit(url)
     except ValueError:
-        return f"got {url[:80]!r}, expected a url"
+        return f"got {url.partition('?')[0][:80]!r}, expected a url"
     if "@" in parts.netloc:  # not shown: it may hold a password
         return "got a url with a user in it, expected one without: a Secret holds credentials"
+    url = url.partition("?")[0]  # a query may be a permission
+    if parts.netloc.startswith("."):  # a part of the path where it is kept
+        return f"got {url!r}, expected a host or bucket that does not begin with a dot"
     if not parts.netloc or path_of(parts.path) == "/":
         return f"got {url!r}, expected {parts.scheme}://host/path"
     if parts.scheme == "s3" and url.endswith("/"):

@@ -11,19 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 from fedloom.api import capabilities, defaults
-from fedloom.api.compatibility import SEDNA, WEBSOCKET, compatibility_of
+from fedloom.api.compatibility import SEDNA, WEBSOCKET
 from fedloom.api.job import MOST_ROUNDS, Algorithm, FederatedLearningJob, JobSpec
 from fedloom.api.validation import invalid_fields
 from fedloom.errors import InvalidJobError, JobError
-
-__all__ = [
-    "SEDNA",
-    "WEBSOCKET",
-    "as_scripts",
-    "checked_description",
-    "compatibility_of",
-    "described",
-]
 
 PROBLEM = "problem"
 """What a description says, and nothing else, where the script said nothing that can be used."""

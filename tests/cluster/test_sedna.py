@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -248,3 +250,17 @@ def test_data_and_models_in_s3_need_no_key_on_an_edge(sednas, store_secret):
     }
     assert "ACCESS_KEY_ID" not in variables
     assert store_secret not in json.dumps([each["spec"] for each in pods])
+
+
+def test_the_commands_of_the_guide_run_as_they_stand_there(kubectl):
+    guide = (ROOT / "docs/how-to/from-sedna.md").read_text()
+    blocks = re.findall(r"^```sh\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
+    lines = [shlex.split(line) for block in blocks for line in block.splitlines()]
+    commands = [line[1:] for line in lines if line[:1] == ["kubectl"]]
+    path, place = "examples/10-from-sedna/job.yaml", str(EXAMPLE / "job.yaml")
+    try:
+        said = [kubectl(*(place if word == path else word for word in c)) for c in commands]
+    finally:
+        kubectl("delete", "fl", "digits-sedna", "--ignore-not-found", "--wait=false")
+    assert "condition met" in said[1]
+    assert "Succeeded" in said[2]

@@ -25,7 +25,7 @@ from controller.cluster.kubernetes import Cluster
 from controller.cluster.logs import log
 from controller.cluster.settings import LinkSettings
 from controller.cluster.watches import Watches
-from controller.link.bodies import RESOURCES
+from controller.link.bodies import MESSAGE_HEADER, RESOURCES
 from controller.link.serving import Answer, Refusal, Request, Server
 from controller.link.tls import server_context
 from fedloom.errors import FedloomError, InvalidJobError, Problem
@@ -109,7 +109,7 @@ class Gateway:
         if len(parts) != 4 or parts[1] not in RESOURCES or parts[3] != "status":
             raise Refusal(404, "expected /<namespace>/<resource>/<name>/status")
         body = request.json(_MOST_MESSAGE_BYTES)
-        message = request.headers.get("Fedloom-Message", "")
+        message = request.headers.get(MESSAGE_HEADER, "")
         return self._upstream.take(node, (parts[0], parts[1], parts[2]), body, message)
 
     def _node_of(self, request: Request) -> str:

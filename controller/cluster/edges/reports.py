@@ -45,13 +45,16 @@ class Reports:
     def newest_round(self, job: Key, uid: str, who: tuple[str, str]) -> int:
         """The round of the newest report of (node, client); 0 without one."""
         with self._condition:
-            found = self._of(job, uid).reports.get(who)
+            known = self._known(job, uid)
+            found = known.reports.get(who) if known is not None else None
             return found.round if found is not None else 0
 
     def take(self, job: Key, uid: str, report: WorkerReport) -> int:
         """Keep a report; give the ticket to wait for."""
         with self._condition:
-            known = self._of(job, uid)
+            known = self._known(job, uid)
+            if known is None:
+                known = self._jobs[job] = _OfJob(uid)
             known.ticket += 1
             known.reports.pop((report.node, report.client), None)
             known.reports[report.node, report.client] = report
@@ -60,23 +63,28 @@ class Reports:
     def of(self, job: Key, uid: str) -> tuple[tuple[WorkerReport, ...], int]:
         """Reports of a job, in the order of their coming, and the ticket that they are up to."""
         with self._condition:
-            known = self._jobs.get(job)
-            if known is None or known.uid != uid:
+            known = self._known(job, uid)
+            if known is None:
                 return (), 0
             return tuple(known.reports.values()), known.ticket
 
     def told(self, job: Key, uid: str, ticket: int) -> None:
         """The job's status says everything up to this ticket."""
         with self._condition:
-            known = self._jobs.get(job)
-            if known is not None and known.uid == uid and ticket > known.told:
+            known = self._known(job, uid)
+            if known is not None and ticket > known.told:
                 known.told = ticket
                 self._condition.notify_all()
 
     def wait(self, job: Key, uid: str, ticket: int, seconds: float) -> bool:
-        """Wait until it is told; False where that does not come in time."""
+        """Wait until it is told; False where that does not come in time, or the job has gone."""
+
+        def is_over() -> bool:
+            known = self._known(job, uid)
+            return known is None or known.told >= ticket
+
         with self._condition:
-            return self._condition.wait_for(lambda: self._of(job, uid).told >= ticket, seconds)
+            return self._condition.wait_for(is_over, seconds) and bool(self._known(job, uid))
 
     def forget(self, job: Key) -> None:
         """The job is gone."""
@@ -94,8 +102,6 @@ class Reports:
         with self._condition:
             return dataset in self._counted
 
-    def _of(self, job: Key, uid: str) -> _OfJob:
+    def _known(self, job: Key, uid: str) -> _OfJob | None:
         known = self._jobs.get(job)
-        if known is None or known.uid != uid:
-            known = self._jobs[job] = _OfJob(uid)
-        return known
+        return known if known is not None and known.uid == uid else None

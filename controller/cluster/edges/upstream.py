@@ -23,7 +23,7 @@ from controller.cluster.job_status import is_final
 from controller.cluster.kubernetes import Cluster, Document
 from controller.cluster.logs import log
 from controller.cluster.resources import DATASETS, MODELS
-from controller.link.bodies import Progress, read_count, read_progress
+from controller.link.bodies import MESSAGE_HEADER, Progress, read_count, read_progress
 from controller.link.serving import Answer, Refusal
 from fedloom.api.reading import read_status
 from fedloom.api.status import JobStatus
@@ -125,7 +125,7 @@ class Upstream:
         status = _status_of(document)
         if is_final(status):
             return _unapplied("ended")
-        report = _report_of(progress, workers.get(progress.worker, ""), node)
+        report = _report_of(progress, _client_of(progress.worker, workers), node)
         last = self._reports.newest_round(key, uid, (node, report.client))
         if 0 < report.round < max(last, status.aggregation_count or 0):
             return _unapplied("stale")
@@ -150,6 +150,13 @@ class Upstream:
         entries = [{"key": key, "value": value} for key, value in sorted(metrics.items())]
         status = {"metrics": entries, "updateTime": rfc3339(time.time())}
         self._cluster.patch(MODELS, namespace, name, {"status": status}, "status")
+
+
+def _client_of(worker: str, workers: Mapping[str, str]) -> str:
+    """A message that names no worker is of the node's only one; of several nobody knows which."""
+    if not worker and len(workers) == 1:
+        return next(iter(workers.values()))
+    return workers.get(worker, "")
 
 
 def _report_of(progress: Progress, client: str, node: str) -> WorkerReport:
@@ -184,5 +191,5 @@ def _read_id(text: str) -> tuple[str, int] | None:
         return None
     name, _, number = text.partition("/")
     if not name or not number.isascii() or not number.isdecimal() or len(text) > 100:
-        raise Refusal(400, f"Fedloom-Message: got {text[:100]!r}, expected <name>/<sequence>")
+        raise Refusal(400, f"{MESSAGE_HEADER}: got {text[:100]!r}, expected <name>/<sequence>")
     return name, int(number)

@@ -23,6 +23,7 @@ from fedloom.api.dataset import Dataset
 from fedloom.api.job import FederatedLearningJob
 from fedloom.api.reading import read_job, read_object
 from fedloom.errors import InvalidJobError
+from pipelines.environment import worker_name
 
 Key = tuple[str, str]
 _MOST_BYTES = 8 * 1024 * 1024
@@ -161,7 +162,7 @@ class Wanted:
             if placement.node_name is None:
                 names = (node["metadata"]["name"] for node in matching(placement, nodes))
             for name in names:
-                found.setdefault(name, {})[worker_of(client)] = client
+                found.setdefault(name, {})[worker_name(client)] = client
         if known is not None and is_same and known.workers == found:
             return known
         spread = {
@@ -169,11 +170,6 @@ class Wanted:
             for node, names in found.items()
         }
         return _Spread(mark, job, found, spread)
-
-
-def worker_of(client: str) -> str:
-    """The WORKER_NAME of a client's container."""
-    return f"trainworker-{client}"
 
 
 def _difference(wanted: Mapping[str, _Copy], held: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -10,6 +10,9 @@ import time
 import pytest
 
 from controller.cluster.resources import DATASETS, JOBS, NODES
+from controller.edge.holding import Holding
+from controller.edge.loops import Downstream
+from controller.edge.storage import Storage
 from controller.link.calling import Line
 from controller.link.tls import client_context, stranger_context
 from fedloom.keys import certificates
@@ -317,6 +320,32 @@ def test_odd_things_that_a_node_says_it_holds_are_told_to_go_or_passed_over(call
 
 
 # The node's own server for the cloud.
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"operation": "insert", "resource": "datasets", "object": {"kind": "Dataset"}},
+        {"operation": "insert", "resource": "things", "object": {}},
+        {"operation": "twist", "resource": "datasets"},
+        {},
+    ],
+    ids=["object", "resource", "operation", "nothing"],
+)
+def test_what_the_cloud_sends_and_cannot_be_taken_is_not_asked_for_without_a_pause(tmp_path, bad):
+    storage, here = Storage(tmp_path, 10), {"namespace": "ns", "name": "d"}
+    good = {"operation": "insert", "resource": "datasets", "version": "v", **here}
+    good["object"] = {
+        "kind": "Dataset", "metadata": here, "spec": {"url": "/d", "format": "txt"}
+    }  # fmt: skip
+    down = Downstream(storage, Holding(storage, "e"), None, ("127.0.0.1", 1), lambda _: None)
+    operations = [bad and here | bad, good]
+    down.line.call = lambda *_, **__: (200, {"operations": operations, "epoch": "1"})
+    assert down.turn() >= 5.0
+    assert storage.held() == {"datasets/ns/d": "v"}, "the others are taken"
+    operations.pop(0)
+    assert down.turn() == 0.0
+    storage.close()
 
 
 @pytest.fixture

@@ -119,7 +119,8 @@ def test_a_damaged_identity_is_made_anew(cloud, edge, wait, content):
     wait(lambda: one.health()["held"] == 2)
 
 
-def test_a_node_outlives_the_replacement_of_the_authority(cloud, edge, wait):
+def test_a_node_outlives_the_replacement_of_the_authority(cloud, edge, wait, monkeypatch):
+    monkeypatch.setattr("controller.edge.main._IDENTITY_SECONDS", 0.1)
     one = edge()
     one.start()
     wait(lambda: one.health()["held"] == 2)

@@ -115,6 +115,26 @@ def test_images_with_annotations_of_a_coco_index(samples, data):
     assert count(samples, data, "dir") == 2
 
 
+@pytest.mark.parametrize(
+    "index",
+    ['{"images": ["a"], "annotations": []}', '{"images": [{}], "annotations": [3]}', "[" * 100_000],
+    ids=["no images", "no annotations", "deep"],
+)
+def test_an_index_that_is_none_keeps_no_other_dataset_from_being_counted(
+    samples, data, tmp_path, index
+):
+    (data / "set").mkdir()
+    (data / "set/annotations.json").write_text(index)
+    (data / "z.txt").write_text("a\nb\n")
+    storage = Storage(tmp_path / "state", 100)
+    for name, url, kind in (("a", "set", "dir"), ("z", "z.txt", "txt")):
+        spec = {"url": str(data / url), "format": kind, "nodeName": "e"}
+        storage.put("datasets", {"metadata": {"namespace": "ns", "name": name}, "spec": spec}, "v")
+    Counting(storage, samples, "e").look()
+    assert (storage.count("ns", "a"), storage.count("ns", "z")[1]) == (None, 2)
+    storage.close()
+
+
 def test_files_of_any_other_folder(samples, data):
     (data / "sub").mkdir()
     for name in ("a", "b.txt", "sub/c", ".hidden"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -91,3 +92,8 @@ def test_a_ticket_is_told_once_the_status_says_it():
     assert [each.client for each in reports.of(job, "u")[0]] == ["a", "b"]
     reports.forget(job)
     assert reports.of(job, "u") == ((), 0)
+    begun = time.monotonic()
+    assert not reports.wait(job, "u", two, 10), "nobody will tell"
+    assert reports.newest_round(job, "u", ("e", "a")) == 0
+    assert time.monotonic() - begun < 5
+    assert not reports._jobs, "who asks for a job that has gone leaves nothing behind"

@@ -8,7 +8,7 @@ import pytest
 
 from controller.edge.settings import read_settings
 from controller.edge.storage import QueueFullError, Storage
-from fedloom.errors import InvalidJobError
+from fedloom.errors import InvalidJobError, TransientError
 
 
 @pytest.fixture
@@ -125,6 +125,17 @@ def test_a_write_is_a_transaction(opened):
     with pytest.raises(sqlite3.Error):
         half()
     assert storage._read("SELECT * FROM facts WHERE name = 'x'") == []
+
+
+def test_a_full_disk_is_told_and_does_not_last(opened):
+    storage = opened()
+    pages = storage._connection.execute("PRAGMA page_count").fetchone()[0]
+    storage._connection.execute(f"PRAGMA max_page_count = {pages + 1}")
+    with pytest.raises(TransientError, match="full"):
+        storage.say("a", "/a", {"text": "x" * 100_000})
+    assert (storage.waiting(), storage.held()) == (0, {})
+    storage._connection.execute("PRAGMA max_page_count = 10000")
+    assert storage.say("a", "/a", {"text": "x" * 100_000}), "the refusal left no trace"
 
 
 def test_every_wrong_setting_is_named():

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,15 +47,18 @@ class Finished:
         return self.output.strip().splitlines()[-1]
 
 
+# Command, environment, folder -> exit code and output.
+Execute = Callable[[list[str], Mapping[str, str], Path], tuple[int, str]]
 GIVEN = ("model.safetensors", "updates", "script.py")
 
 
 class Runner:
     """Runs scripts, each task in a new folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, execute: Execute | None = None) -> None:
         self.folder = folder
         self.python = sys.executable
+        self.execute = execute or self._execute
         self.runs = 0
 
     def __call__(
@@ -84,9 +87,15 @@ class Runner:
             environment["FEDLOOM_MODEL"] = str(folder / "model.safetensors")
         if updates is not None:
             environment["FEDLOOM_UPDATES"] = str(_write_updates(folder / "updates", updates))
+        code, output = self.execute([str(script), *arguments], environment | variables, folder)
+        return Finished(code, output, folder)
+
+    def _execute(
+        self, command: list[str], environment: Mapping[str, str], folder: Path
+    ) -> tuple[int, str]:
         done = subprocess.run(
-            [self.python, str(script), *arguments],
-            env=environment | variables,
+            [self.python, *command],
+            env=environment,
             cwd=folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -94,7 +103,7 @@ class Runner:
             timeout=TIMEOUT_SECONDS,
             check=False,
         )
-        return Finished(done.returncode, done.stdout, folder)
+        return done.returncode, done.stdout
 
 
 def _write_updates(folder: Path, updates: list[tuple[str, int, Any]]) -> Path:
@@ -113,9 +122,38 @@ def run(tmp_path: Path) -> Runner:
 
 
 @pytest.fixture(scope="session")
+def warm_torch(tmp_path_factory) -> Iterator[Execute]:
+    """Run scripts that begin by loading torch, where it is loaded already; see `warm`."""
+    folder = tmp_path_factory.mktemp("warm")
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import warm; warm.serve()"],
+        env={"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"},
+        cwd=Path(__file__).parent,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+
+    def execute(command: list[str], environment: Mapping[str, str], place: Path) -> tuple[int, str]:
+        output = folder / "output"
+        request = {"command": command, "environment": dict(environment), "folder": str(place)}
+        request |= {"output": str(output), "seconds": TIMEOUT_SECONDS}
+        process.stdin.write(f"{json.dumps(request)}\n")
+        process.stdin.flush()
+        return int(process.stdout.readline()), output.read_text()
+
+    yield execute
+    process.stdin.close()
+    process.wait(TIMEOUT_SECONDS)
+    process.stdout.close()
+
+
+@pytest.fixture(scope="session")
 def new_runner(tmp_path_factory):
     """Make runners for fixtures that live longer than a test."""
-    return lambda: Runner(tmp_path_factory.mktemp("runs"))
+    return lambda execute=None: Runner(tmp_path_factory.mktemp("runs"), execute)
 
 
 @pytest.fixture(scope="session")

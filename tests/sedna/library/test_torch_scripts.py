@@ -17,17 +17,23 @@ SCRIPTS = Path(__file__).parent.parent / "scripts"
 V2 = SCRIPTS / "v2_train.py"
 
 
+@pytest.fixture
+def run(new_runner, warm_torch):
+    """Scripts here begin by loading torch, before anything of sedna: that is done once for all."""
+    return new_runner(warm_torch)
+
+
 @pytest.fixture(scope="module")
-def first(new_runner):
+def first(new_runner, warm_torch):
     """The first model of the V2 script."""
-    return new_runner()(V2, "initialize").arrays
+    return new_runner(warm_torch)(V2, "initialize").arrays
 
 
-def test_a_v2_script_learns_over_rounds(run, data, first):
+def test_a_v2_script_learns_over_rounds(run, new_runner, data, first):
     model = first
     assert model["1.num_batches_tracked"].dtype == np.int64
-    for number in ("1", "2"):
-        done = run(
+    for number, run_one in (("1", new_runner()), ("2", run)):  # one with a Python of its own
+        done = run_one(
             V2, "train", "-i", "1", model=model, TRAIN_DATASET_URL=data[0][0], FEDLOOM_ROUND=number
         )
         assert done.code == 0, done.output

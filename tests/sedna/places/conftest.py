@@ -193,6 +193,12 @@ def web() -> Iterator[WebServer]:
             found.asked += 1
             fault = found.faults.pop(0) if found.faults else ""
             data = found.files.get(self.path.partition("?")[0])
+            if fault.startswith("to "):
+                self.send_response(302)
+                self.send_header("Location", fault.removeprefix("to "))
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             if fault.isdecimal() or data is None:
                 self.send_error(int(fault or 404))
                 return

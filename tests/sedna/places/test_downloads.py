@@ -9,11 +9,13 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from urllib.request import HTTPRedirectHandler, Request
 
 import pytest
 
 from components.archive import unpack
 from components.download import Downloads
+from components.web import _OPENER
 from fedloom.api.places import download_of, folder_of, path_of, url_problem
 from fedloom.artifacts.retry import RetryPolicy
 from fedloom.errors import ArtifactNotFoundError, JobError, StoreUnavailableError
@@ -116,6 +118,45 @@ def test_what_is_not_there_or_not_allowed_is_told_without_the_query(downloads, w
     assert web.asked == 2
 
 
+def test_redirects_are_followed_within_http_only(downloads, web, tmp_path):
+    (tmp_path / "secret").write_text("x")
+    web.files["/b.csv"] = b"1\n"
+    web.faults = [f"to {web.url}/b.csv"]
+    assert downloads.fetch(f"{web.url}/a.csv").path.read_bytes() == b"1\n"
+    for place, said in (
+        ("ftp://h/x", "expected http or https"),
+        (f"file://{tmp_path}/secret", "302"),
+    ):
+        web.faults = [f"to {place}"]
+        with pytest.raises(JobError) as caught:
+            downloads.fetch(f"{web.url}/c.csv?token=abc")
+        assert caught.value.reason == "DownloadRefused"
+        assert said in caught.value.message
+        assert "abc" not in str(caught.value)
+
+
+def test_a_redirect_does_not_take_the_encryption_away():
+    (handler,) = (each for each in _OPENER.handlers if isinstance(each, HTTPRedirectHandler))
+    asked = Request("https://h/a.csv?token=abc")
+    follow = handler.redirect_request(asked, None, 302, "Found", {}, "https://other/b")
+    assert follow.full_url == "https://other/b"
+    with pytest.raises(JobError, match="from https to http, expected https") as caught:
+        handler.redirect_request(asked, None, 302, "Found", {}, "http://h/b")
+    assert "abc" not in str(caught.value)
+
+
+def test_paths_are_asked_for_as_people_write_them(downloads, web):
+    web.files["/my%20s%C3%A4tze/a.csv"] = b"1\n"
+    assert downloads.fetch(f"{web.url}/my sätze/a.csv").path.read_bytes() == b"1\n"
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "/etc/passwd", "a.csv", "s3://../kept.json"])
+def test_nothing_but_what_is_elsewhere_is_downloaded(downloads, url):
+    with pytest.raises(JobError) as caught:
+        downloads.fetch(url, signed="http://127.0.0.1:1/x")
+    assert caught.value.reason == "BadUrl"
+
+
 def test_an_archive_is_unpacked_beside_itself_and_replaced_as_a_whole(downloads, web):
     url = f"{web.url}/sets/coco.zip"
     web.files["/sets/coco.zip"] = zipped(**{"coco/a": b"1", "coco/b": b"2", "index.txt": b"a\nb\n"})
@@ -169,6 +210,7 @@ def link_in_zip() -> bytes:
         ("a.tgz", b"no gzip", "gzip"),
         ("a.tar.gz", tarred(("x", bytes(100_000)))[:-60], "Error"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "data",  # an archive has the time in it
 )  # fmt: skip
 def test_an_archive_that_wants_what_it_must_not_is_refused(tmp_path, name, data, said):
     archive, folder = tmp_path / name, tmp_path / "out"
@@ -210,6 +252,9 @@ def test_a_refused_archive_leaves_nothing_and_is_not_taken_for_good(downloads, w
         ("s3://bucket", "s3://host/path"),
         ("s3://bucket/folder/", ".zip"),
         ("https://user:secret@host/x", "user in it"),
+        ("s3://../x", "begin with a dot"),
+        ("http://.fedloom/x.json", "begin with a dot"),
+        ("https://host/?token=secret", "host/path"),
         ("/data/a\nb", "printed"),
     ],
 )

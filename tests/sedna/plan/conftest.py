@@ -80,6 +80,10 @@ class SednaBench:
         text = AGGREGATE.replace("DESCRIPTION", repr(description)).replace("FAULT", fault)
         self.files["aggregate.py"] = text
 
+    def keep_clients(self, count: int) -> None:
+        """Leave only the first ones: every client of every round is a program that is started."""
+        self.spec["trainingWorkers"] = self.spec["trainingWorkers"][:count]
+
     def write(self) -> Path:
         for name, text in self.files.items():
             (self.folder / name).write_text(text)

@@ -66,17 +66,18 @@ class Middle(BaseAggregation):
         return [np.median(arrays, axis=0) for arrays in zip(*(client.weights for client in clients))]
 
 
-AggregationServer(aggregation=AGGREGATION, exit_round=3, participants_count=2).start()
+AggregationServer(aggregation="AGGREGATION", exit_round=ROUNDS, participants_count=2).start()
 """
+
+
+def aggregate(aggregation: str = "FedAvg", rounds: int = 2) -> str:
+    return AGGREGATE_V1.replace("AGGREGATION", aggregation, 1).replace("ROUNDS", str(rounds))
 
 
 @pytest.fixture
 def v1(mover: Any) -> Any:
-    mover.spec["trainingWorkers"] = mover.spec["trainingWorkers"][:2]
-    mover.files = {
-        "train.py": TRAIN_V1,
-        "aggregate.py": AGGREGATE_V1.replace("AGGREGATION", "'FedAvg'", 1),
-    }
+    mover.keep_clients(2)
+    mover.files = {"train.py": TRAIN_V1, "aggregate.py": aggregate()}
     return mover
 
 
@@ -85,17 +86,17 @@ def test_a_v1_job_runs_as_many_rounds_as_its_aggregation_script_says(v1):
     assert (decision.phase, decision.reason) == ("Succeeded", "RoundsDone")
     assert v1.result(0)["description"] == {
         "algorithm": "fedavg",
-        "rounds": 3,
+        "rounds": 2,
         "participants": 2,
     }
-    assert [event["round"] for event in v1.rounds()] == [1, 2, 3]
-    assert {name: c["num_examples"] for name, c in v1.result(3)["clients"].items()} == {
+    assert [event["round"] for event in v1.rounds()] == [1, 2]
+    assert {name: c["num_examples"] for name, c in v1.result(2)["clients"].items()} == {
         "a": 3,
         "b": 2,
     }
     # Means 2 and 4.5, weighted 3 to 2: each round halves the distance of 7 to 3.
-    np.testing.assert_allclose(v1.model(3)["0000"], np.full((3, 2), 3.5), rtol=1e-6)
-    assert v1.result(3)["metrics"]["train/loss"] > 0
+    np.testing.assert_allclose(v1.model(2)["0000"], np.full((3, 2), 4.0), rtol=1e-6)
+    assert v1.result(2)["metrics"]["train/loss"] > 0
     assert "after training" in (v1.folder / "state/logs/a.log").read_text()
 
 
@@ -103,21 +104,21 @@ def test_an_aggregation_of_the_scripts_own_gives_the_model_of_the_same_rule(v1):
     v1.spec["trainingWorkers"].append(
         {**v1.spec["trainingWorkers"][0], "dataset": {"name": "c"}},
     )
-    v1.files["aggregate.py"] = AGGREGATE_V1.replace("AGGREGATION", "'Middle'", 1)
+    v1.files["aggregate.py"] = aggregate("Middle")
     assert v1.run().phase == "Succeeded"
     assert v1.result(0)["description"]["aggregation"] == "Middle"
-    own = v1.model(3)
+    own = v1.model(2)
     v1.spec |= {"compat": "sedna", "aggregation": {"rule": "median"}}
     assert v1.run("rule").phase == "Succeeded"
-    ours = v1.model(3, "rule")
+    ours = v1.model(2, "rule")
     assert own.keys() == ours.keys()
     for name in own:
         np.testing.assert_allclose(own[name], ours[name], rtol=1e-6)
 
 
-@pytest.mark.parametrize("aggregation", ["'FedAvg'", "'Middle'"])
+@pytest.mark.parametrize("aggregation", ["FedAvg", "Middle"])
 def test_a_v1_job_that_was_killed_goes_on_to_the_same_bits(v1, aggregation):
-    v1.files["aggregate.py"] = AGGREGATE_V1.replace("AGGREGATION", aggregation, 1)
+    v1.files["aggregate.py"] = aggregate(aggregation, rounds=3)
     assert v1.run("whole").phase == "Succeeded"
     expected = v1.result(3, "whole")["model"]["digest"]
     command = [sys.executable, "-m", "cli.main", "run", "-f", v1.write(), "-o", "json"]
@@ -147,7 +148,7 @@ def test_a_client_whose_script_never_trains_is_told_what_to_call(v1):
         "job.train(", "if Context.get_parameters('DATASET_NAME') != 'a': job.train("
     )
     v1.files["train.py"] = text
-    v1.files["aggregate.py"] = AGGREGATE_V1.replace("AGGREGATION", "'FedAvg'", 1)
+    v1.files["aggregate.py"] = aggregate(rounds=1)
     decision = v1.run()
     assert decision.phase == "Succeeded", decision
     failed = v1.result(1)["clients"]["a"]
@@ -157,6 +158,8 @@ def test_a_client_whose_script_never_trains_is_told_what_to_call(v1):
 
 
 def test_a_script_without_sedna_is_told_as_well(mover):
+    mover.keep_clients(2)
+    mover.describe({"rounds": 1})
     mover.spec |= {"compat": "sedna", "participation": {"minClients": 1, "retries": 0}}
     stop = "if os.environ['DATASET_NAME'] == 'a' and task == 'train': raise SystemExit(0)\nmodel ="
     mover.files["train.py"] = mover.files["train.py"].replace("model =", stop, 1)
@@ -167,7 +170,7 @@ def test_a_script_without_sedna_is_told_as_well(mover):
 
 
 def test_an_aggregation_that_crashes_ends_the_job_with_its_last_words(v1):
-    v1.files["aggregate.py"] = AGGREGATE_V1.replace("AGGREGATION", "'Middle'", 1).replace(
+    v1.files["aggregate.py"] = aggregate("Middle").replace(
         "self.total_size =", "raise RuntimeError('no idea'); self.total_size ="
     )
     v1.spec |= {"compat": "sedna", "participation": {"retries": 0}}

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from fedloom.api.compatibility import compatibility_of
 from fedloom.api.defaults import with_defaults
 from fedloom.api.reading import read_job
-from fedloom.api.sedna import checked_description, compatibility_of, described
+from fedloom.api.sedna import checked_description, described
 from fedloom.api.validation import invalid_fields
 from fedloom.errors import InvalidJobError, JobError
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from components.request import Place, Request
-from components.websocket import WebsocketRound
+from components.websocket import WebsocketAttempt
 from fedloom.artifacts.local import LocalStore
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "websocket_client.py"
@@ -42,7 +42,7 @@ class Aggregator:
     place: Place
     port: int = 0
     error: BaseException | None = None
-    attempt: WebsocketRound | None = None
+    attempt: WebsocketAttempt | None = None
     clients: list[Client] = field(default_factory=list)
     _ready: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -78,7 +78,7 @@ class Aggregator:
 
     def _run(self) -> None:
         try:
-            self.attempt = WebsocketRound(self.request, self.place)
+            self.attempt = WebsocketAttempt(self.request, self.place)
             self.attempt.run(self._listening)
         except BaseException as error:
             self.error = error
@@ -135,8 +135,9 @@ Serve = Callable[..., Aggregator]
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Serve]:
+def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     """Start an aggregator for clients of these names, with settings of the step."""
+    monkeypatch.setattr("components.websocket_server._CLOSE_SECONDS", 0.2)
 
     def start(*names: str, attempt: int = 1, **settings: Any) -> Aggregator:
         work = tmp_path / f"work-{attempt}"
