@@ -9,6 +9,7 @@ from typing import Any
 
 from controller.decide import start_of
 from controller.observed import Observed
+from fedloom.api.capabilities import MISTNET
 from fedloom.api.documents import read_documents, render_documents
 from fedloom.api.job import FederatedLearningJob
 from fedloom.api.lookup import datasets_of, models_of
@@ -16,6 +17,7 @@ from fedloom.api.validation import job_to_run
 from fedloom.artifacts import layout
 from pipelines.plan import Plan
 from pipelines.rounds import RoundPlanner
+from pipelines.split_round import EXTRACTOR
 
 ENGINES = ("local", "argo")
 _UNKNOWN_DIGEST = "sha256:" + "0" * 64
@@ -47,6 +49,8 @@ def _before(job: FederatedLearningJob, number: int) -> dict[str, Any]:
             "broadcast": {"key": layout.state_key("broadcast", number), **unknown},
             "model-delta": {"key": layout.model_delta_key(number), **unknown},
         }
+    if job.spec.algorithm is not None and job.spec.algorithm.name == MISTNET:
+        state[EXTRACTOR] = {"key": layout.state_key(EXTRACTOR, number), **unknown}
     model = {"key": layout.model_key(number), **unknown}
     return {"round": number, "model": model, "state": state}
 

@@ -24,6 +24,8 @@ class Aggregated:
         privacy: what the round promises; None where the job has nothing about privacy.
         metrics: what a program that combines updates itself said about the round.
         inner: of the rounds inside the round, where it has some: their clients and models.
+        tail: what the training of a mistnet job's tail measured.
+        disclosure: where its privacy report is and what it says; None for other jobs.
     """
 
     reports: Reports
@@ -33,6 +35,8 @@ class Aggregated:
     privacy: dict[str, Any] | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     inner: list[dict[str, Any]] | None = None
+    tail: dict[str, float] = field(default_factory=dict)
+    disclosure: dict[str, Any] | None = None
 
     def drop(self, bad: BadClients) -> None:
         """Leave out clients whose updates turned out to be wrong."""
@@ -56,6 +60,8 @@ class Aggregated:
             privacy=document["privacy"],
             metrics=document["metrics"],
             inner=document["inner"],
+            tail=document["tail"],
+            disclosure=document["disclosure"],
         )
 
     @classmethod

@@ -44,7 +44,7 @@ def run_command(step: str, run: Callable[[Request, Place], dict[str, Any]]) -> N
 
 
 def run_group_command(step: str, run: Callable[[Steps, Place], dict[str, Any]]) -> NoReturn:
-    """The same for what works on several steps at once: those of `--group`, or of `--client`'s train."""
+    """The same for what works on several steps at once: those of `--group`, or of `--client`'s first."""
     arguments = _parse(step)
 
     def with_steps() -> dict[str, Any]:
@@ -81,8 +81,8 @@ def _steps(plan: dict[str, Any], arguments: argparse.Namespace) -> Steps:
     """Give the requests of a group by their steps."""
     group = arguments.group
     if group is None:
-        trains = [task for task in plan["tasks"] if task["step"] == "train"]
-        group = next((t["group"] for t in trains if t["client"] == arguments.client), None)
+        firsts = [task for task in plan["tasks"] if task["step"] in ("train", "release")]
+        group = next((t["group"] for t in firsts if t["client"] == arguments.client), None)
     tasks = [task for task in plan["tasks"] if task["group"] == group]
     if not tasks:
         groups = sorted({task["group"] for task in plan["tasks"]})
@@ -99,6 +99,7 @@ def _parse(step: str) -> argparse.Namespace:
     parser.add_argument(
         "--edge", type=Path, help="what clients keep on this node from round to round"
     )
+    parser.add_argument("--node", type=Path, help="what outlives the job on this node")
     parser.add_argument("--client", help="id of the client, for steps of a client")
     parser.add_argument("--group", help="name of the group, for what runs all steps of one")
     parser.add_argument("--task", help="name of the task, for steps that a plan has several of")
@@ -130,4 +131,4 @@ def _place(arguments: argparse.Namespace) -> Place:
     work = arguments.workdir.absolute()
     edge = arguments.edge.absolute() if arguments.edge else work / "edge"
     settings = {"store": arguments.store, "patience_seconds": _PATIENCE_SECONDS}
-    return Place(connect(settings), work, work, edge, work, work / "logs")
+    return Place(connect(settings), work, work, edge, work, work / "logs", node=arguments.node)

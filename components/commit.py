@@ -34,7 +34,7 @@ def commit_round(
     clients = _clients(found)
     result = {
         **_head(request),
-        "metrics": {**_train_metrics(found.reports), **_other_metrics(found), **evaluation},
+        "metrics": {**_train_metrics(found), **_other_metrics(found), **evaluation},
         "clients": clients,
         "server": {"steps": dict(steps)},
         "traffic": {
@@ -45,6 +45,7 @@ def commit_round(
         "state": {name: _named(place, state) for name, state in found.states.items()},
         **({"privacy": found.privacy} if found.privacy is not None else {}),
         **({"inner": found.inner} if found.inner is not None else {}),
+        **({"disclosure": found.disclosure} if found.disclosure is not None else {}),
     }
     return _write(request.outputs["result"], place, result, is_durable=is_durable(request))
 
@@ -173,15 +174,19 @@ def _other_metrics(found: Aggregated) -> dict[str, float]:
     return privacy | {f"aggregation/{name}": value for name, value in found.metrics.items()}
 
 
-def _train_metrics(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Average each metric over the clients that gave it, weighted by num_examples, as `train/<name>`."""
+def _train_metrics(found: Aggregated) -> dict[str, float]:
+    """Average each metric over the clients that gave it, weighted by num_examples, as `train/<name>`.
+
+    Where the cloud trains, its own metrics are meant.
+    """
     sums: dict[str, float] = {}
     weights: dict[str, int] = {}
-    for _, report in sorted(reports.items()):
+    for _, report in sorted(found.reports.items()):
         for name, value in report["metrics"].items():
             sums[name] = sums.get(name, 0.0) + value * report["num_examples"]
             weights[name] = weights.get(name, 0) + report["num_examples"]
-    return {f"train/{name}": sums[name] / weights[name] for name in sorted(sums)}
+    means = {f"train/{name}": sums[name] / weights[name] for name in sorted(sums)}
+    return means | {f"train/{name}": value for name, value in sorted(found.tail.items())}
 
 
 def _named(place: Place, artifact: Artifact) -> dict[str, Any]:
@@ -213,7 +218,12 @@ def _run_as_command(request: Request, place: Place) -> dict[str, Any]:
     outcome = read_outcome(None, evaluation) if evaluation.exists() else None
     metrics = {} if outcome is None else dict(outcome.metrics or {})
     if outcome is not None:  # in the user's container, between aggregate and this step
-        steps = {**steps, "evaluate": [steps["aggregate"][1], time.time()]}
+        before = max(end for _, end in steps.values())
+        steps = {**steps, "evaluate": [before, time.time()]}
+    if "privacy-report" in request.outputs:
+        from components import disclosure
+
+        metrics |= disclosure.disclose(request, place, found, metrics)
     result = commit_round(request, place, found, metrics, steps)
     return {"round": result["round"], "metrics": result["metrics"], "model": result["model"]}
 

@@ -27,12 +27,18 @@ _ANYBODY = 0o777  # the user's container may run as anybody
 def run(steps: Steps, place: Place) -> dict[str, Any]:
     """Prepare the client whose tasks these are; give what was fetched."""
     started = time.time()
-    if "train" not in steps:
+    training = steps.get("train") or steps.get("release")
+    if training is None:
         raise JobError("NoSuchTask", f"got the steps {', '.join(steps)}, expected train among them")
-    training, client = steps["train"], steps["train"].client
+    client = training.client
     assert client is not None
     place.work.mkdir(parents=True, exist_ok=True)
-    if "masking" in steps["compress"].settings:
+    if (
+        place.node is not None
+    ):  # its user keeps the key there, whoever that is, and nobody else reads it
+        place.node.mkdir(parents=True, exist_ok=True)
+        place.node.chmod(_ANYBODY)
+    if "compress" in steps and "masking" in steps["compress"].settings:
         from components import masking
 
         masking.prepare(steps["compress"], place)

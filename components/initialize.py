@@ -33,7 +33,7 @@ def run(request: Request, place: Place, code: user_code.UserCode) -> Artifact:
     ):  # clients that bring their own: the round's first mean is the first
         return place.store.put(request.outputs["model"], dump_arrays({}), replace=True)
     pretrained = request.settings.get("pretrained")
-    arrays = _pretrained(_fetched(request, place)) if pretrained else _made(request, place, code)
+    arrays = _pretrained(fetched(request, place)) if pretrained else _made(request, place, code)
     return _stored(request, place, arrays)
 
 
@@ -68,7 +68,7 @@ def _run_as_command(request: Request, place: Place) -> dict[str, Any]:
 
     pretrained = request.settings.get("pretrained")
     if pretrained:
-        arrays = _pretrained(_fetched(request, place))
+        arrays = _pretrained(fetched(request, place))
     else:
         try:
             arrays = read_outcome(place.work / "update.safetensors", None).arrays or {}
@@ -80,7 +80,7 @@ def _run_as_command(request: Request, place: Place) -> dict[str, Any]:
     return {"model": {"key": model.key, "digest": model.digest}}
 
 
-def _fetched(request: Request, place: Place) -> Path:
+def fetched(request: Request, place: Place) -> Path:
     """Give a local file of a pretrained model: downloaded, or a path where this step runs."""
     url = str(request.settings["pretrained"])
     if url in request.settings.get("downloads", ()):

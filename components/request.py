@@ -74,6 +74,7 @@ class Place:
         edge: folder of edge state, one sub-folder per client; never leaves the node.
         base: relative paths of the job start here (the folder of its YAML).
         logs: a file per client with what its programs printed.
+        node: folder of what outlives the job on its node; None where no step needs it.
         keys: variables with the keys of the job's S3, for programs of Sedna jobs and for nobody else.
     """
 
@@ -84,3 +85,4 @@ class Place:
     base: Path
     logs: Path
     keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    node: Path | None = None

@@ -74,7 +74,7 @@ def adopt(
     try:
         with open_model(request, place) as base, ArrayFile(path) as made:
             layout, _ = layouts_of(request, base)
-            _check(made, layout)
+            check_model(made, layout)
             optimizer = server_optimizer(settings["algorithm"], settings["parameters"])
             with NextModel(request, place, layout, optimizer) as writer:
                 writer.copy(made, None, dict.fromkeys(layout, 0))
@@ -94,7 +94,7 @@ def adopt_as_command(request: Request, place: Place) -> tuple[Aggregated, dict[s
     return found, steps
 
 
-def _check(made: ArrayFile, layout: Layout) -> None:
+def check_model(made: ArrayFile, layout: Layout) -> None:
     """Compare what the program made with the model. Raises UpdateError."""
     found = {name: TensorSpec(info.shape, info.dtype) for name, info in made.tensors.items()}
     check_layout(layout, found)

@@ -21,6 +21,7 @@ from fedloom.artifacts.artifact import Artifact
 from fedloom.errors import FedloomError, JobError, UpdateError
 
 Requests = Mapping[str, Request]
+_SPLIT_STEPS = frozenset(("prepare-extractor", "release", "train-tail"))
 
 
 class Clock:
@@ -96,7 +97,7 @@ def run_server(
         found.states |= _broadcast(requests, place, found.model, clock)
         commit.commit_round(end, place, found, metrics, clock.steps)
     except JobError as error:
-        _record(end, place, error, found)
+        record(end, place, error, found)
         raise
 
 
@@ -121,7 +122,7 @@ def run_part(request: Request, place: Place, failures: Mapping[str, Mapping[str,
         run(request, place, failures)
     except JobError as error:
         end = replace(request, outputs={"attempt": request.settings["attempt"]})
-        _record(end, place, error, None)
+        record(end, place, error, None)
         raise
 
 
@@ -148,7 +149,7 @@ def run_initial(requests: Requests, place: Place, code: UserCode) -> None:
         states = _broadcast(requests, place, model, clock)
         commit.commit_initial(end, place, model, states, clock.steps)
     except JobError as error:
-        _record(end, place, error, None)
+        record(end, place, error, None)
         raise
 
 
@@ -163,11 +164,11 @@ def run_websocket(requests: Requests, place: Place) -> None:
             found = attempt.run()
         commit.commit_round(end, place, found, {}, clock.steps)
     except JobError as error:
-        _record(end, place, error, attempt.found)
+        record(end, place, error, attempt.found)
         raise
 
 
-def _record(
+def record(
     end: Request, place: Place, failure: JobError, found: aggregate.Aggregated | None
 ) -> None:
     """Write a failure down if the store still takes anything: the failure itself is the news."""
@@ -198,6 +199,10 @@ def run_group(
     elif "combine" in requests or "shard" in requests:
         (request,) = requests.values()
         run_part(request, place, failures)
+    elif not _SPLIT_STEPS.isdisjoint(requests):
+        from components import split_sequence
+
+        split_sequence.run_group(requests, place, code, failures)
     elif "describe" in requests:
         from components import describe
 

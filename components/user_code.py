@@ -25,12 +25,7 @@ from fedloom.artifacts.arrays import dump_arrays, load_arrays
 from fedloom.errors import FedloomError, UpdateError
 from fedloom.training import script
 from fedloom.training.context import Evaluation
-from fedloom.training.environment import (
-    AGGREGATION_TASKS,
-    WITH_MODEL,
-    WITH_UPDATE,
-    TaskEnvironment,
-)
+from fedloom.training.environment import AGGREGATION_TASKS, WITH_MODEL, WITH_UPDATE, TaskEnvironment
 
 if TYPE_CHECKING:
     from fedloom.algorithms.drift.correction import DriftCorrection
@@ -93,6 +88,24 @@ class UserCode:
             raise
         except (Exception, SystemExit) as error:
             raise UpdateError("ScriptFailed", _describe(error, path)) from error
+
+    def perform_split(self, environment: TaskEnvironment, request: Request, place: Place) -> None:
+        """Do a task of a mistnet job, from files to files. Raises as `perform`, and JobError."""
+        command = [*request.settings["command"], *request.settings["args"]]
+        found = class_script(tuple(command), place.base)
+        if found is None:
+            self._run(command, environment, request, place, None)
+            return
+        from fedloom.training import split_tasks  # of no concern to other jobs
+
+        variables = {**request.settings["environment"], "TRAIN_DATASET_URL": environment.dataset}
+        self._environment.become(variables)
+        try:
+            split_tasks.perform(self._made(environment, *found), environment)
+        except FedloomError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise UpdateError("ScriptFailed", _describe(error, found[0])) from error
 
     def weights(self, place: Place, given: Given) -> Arrays:
         """Give the model that the client starts from. Not to be changed."""

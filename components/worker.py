@@ -96,7 +96,9 @@ class _Lines:
 def _place(settings: Mapping[str, Any]) -> Place:
     names = ("work", "memory", "edge", "base", "logs")
     work, memory, edge, base, logs = (Path(settings[name]) for name in names)
-    return Place(connect(settings), work, memory, edge, base, logs, key_variables(settings))
+    node = Path(settings["node"]) if "node" in settings else None
+    keys = key_variables(settings)
+    return Place(connect(settings), work, memory, edge, base, logs, keys, node)
 
 
 def _answer(

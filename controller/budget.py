@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from fedloom.api.capabilities import MISTNET
 from fedloom.api.job import JobSpec
 from fedloom.errors import Problem
 from pipelines.privacy import epsilon_after, expected_clients, local_settings, noisy_rounds
+
+_WEAK_EPSILON = 4.0
 
 
 def over_budget(spec: JobSpec, committed: int) -> str:
@@ -45,7 +48,7 @@ def budget_problems(spec: JobSpec) -> Iterator[Problem]:
 
 def privacy_notice(spec: JobSpec) -> str:
     """Say in a sentence or two what a job promises; empty for one without privacy."""
-    return " ".join(filter(None, (_central(spec), _local(spec))))
+    return " ".join(filter(None, (_central(spec), _local(spec), _released(spec))))
 
 
 def _central(spec: JobSpec) -> str:
@@ -62,6 +65,28 @@ def _central(spec: JobSpec) -> str:
         f"epsilon {one:.3g} after one round, {all_:.3g} after {rounds}, at delta "
         f"{spec.privacy.delta:g} ({noisy.adjacency}). It covers the models; metrics and numbers of "
         "examples that clients report are not noised."
+    )
+
+
+def _released(spec: JobSpec) -> str:
+    """Of mistnet: what is promised of one bit, and that it is no promise for an image."""
+    if spec.algorithm is None or spec.algorithm.name != MISTNET:
+        return ""
+    from fedloom.training.split_environment import mechanism_of  # of no concern to other jobs
+
+    mechanism = mechanism_of(spec.algorithm.parameters)
+    in_clear = "Labels and numbers of images are in the clear."
+    if mechanism.is_noiseless and spec.algorithm.parameters.get("privacy") == "none":
+        return f"bits of features leave edges as they are: NO privacy. {in_clear}"
+    if mechanism.is_noiseless:
+        asked = f"epsilon {mechanism.asked:g} ({mechanism.convention})"
+        return (
+            f"{asked} per bit is no privacy at all: every released bit is the true one. {in_clear}"
+        )
+    weak = "" if mechanism.epsilon < _WEAK_EPSILON else ": practically no privacy"
+    return (
+        f"released bits of features are randomised, {mechanism}{weak}. For an image as a whole it is "
+        f"that times the number of its bits, which promises nothing. {in_clear}"
     )
 
 

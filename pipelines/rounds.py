@@ -4,13 +4,15 @@
     round r:   per client [train -> compress]  ->  [aggregate -> evaluate -> commit]
 
 Brackets are groups: what is inside shares one node and one work folder. `script_tasks` says what a job adds
-whose aggregation worker has a program of its own, `websocket_round` what old images of Sedna get instead.
+whose aggregation worker has a program of its own, `websocket_round` what old images of Sedna get instead,
+`split_round` what mistnet does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from fedloom.api.capabilities import MISTNET
 from fedloom.api.compatibility import WEBSOCKET, compatibility_of, planned_rounds
 from fedloom.api.dataset import Dataset
 from fedloom.api.job import FederatedLearningJob
@@ -20,6 +22,7 @@ from pipelines.downlink import Downlink
 from pipelines.plan import Plan, Task
 from pipelines.secure_tasks import SecureTasks, is_secure
 from pipelines.server_tasks import ServerTasks
+from pipelines.split_round import SplitRound
 from pipelines.start import Start
 from pipelines.websocket_round import WebsocketRound
 
@@ -38,8 +41,11 @@ class RoundPlanner:
         self._server = ServerTasks(job, datasets, models)
         self._secure = SecureTasks(job.spec) if is_secure(job.spec) else None
         self._downlink = Downlink(job)
-        is_websocket = compatibility_of(job.spec) == WEBSOCKET
-        self._websocket = WebsocketRound(job, datasets, models) if is_websocket else None
+        self._other: WebsocketRound | SplitRound | None = None
+        if compatibility_of(job.spec) == WEBSOCKET:
+            self._other = WebsocketRound(job, datasets, models)
+        elif job.spec.algorithm is not None and job.spec.algorithm.name == MISTNET:
+            self._other = SplitRound(job, datasets, models)
 
     def plan(self, start: Start) -> Plan:
         """Give the plan of one attempt of one round."""
@@ -56,15 +62,15 @@ class RoundPlanner:
         )
 
     def _initial(self, start: Start) -> list[Task]:
-        if self._websocket is not None:
-            return self._websocket.initial(start)
+        if self._other is not None:
+            return self._other.initial(start)
         tasks = [*self._server.describe(start), self._server.initialize()]
         tasks += self._downlink.broadcast(start, after=tasks[-1])
         return [*tasks, self._server.commit(start, depends=(tasks[-1].name,))]
 
     def _round(self, start: Start) -> list[Task]:
-        if self._websocket is not None:
-            return self._websocket.round(start)
+        if self._other is not None:
+            return self._other.round(start)
         tasks = [task for name in start.cohort for task in self._clients.of(start, name)]
         sent = tuple(task.name for task in tasks if task.step == "compress")
         tasks += self._server.aggregate(start, sent)

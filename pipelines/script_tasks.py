@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from fedloom.api.capabilities import SCRIPT_RULE
+from fedloom.api.capabilities import MISTNET, SCRIPT_RULE
 from fedloom.api.compatibility import SEDNA, compatibility_of
 from fedloom.api.job import FederatedLearningJob, JobSpec
 from fedloom.api.model import Model
@@ -29,8 +29,12 @@ NAME = "aggregation"
 
 
 def has_description(spec: JobSpec) -> bool:
-    """Say whether the job's aggregation program is asked what the job is to be."""
-    return compatibility_of(spec) == SEDNA
+    """Say whether the job's aggregation program is asked what the job is to be.
+
+    A mistnet job's is not: it has one round, and all that there is to say is in its environment.
+    """
+    is_split = spec.algorithm is not None and spec.algorithm.name == MISTNET
+    return compatibility_of(spec) == SEDNA and not is_split
 
 
 def is_scripted(spec: JobSpec) -> bool:

@@ -177,6 +177,8 @@ def test_running_again_says_that_it_is_complete(prepared, events):
 def test_a_class_run_as_a_program_makes_the_same_models(prepared, events, tmp_path):
     if not scripts_of(prepared.folder) or is_sednas(prepared.folder):
         pytest.skip("no Python class: it runs as a program already")
+    if "name: mistnet" in prepared.job.read_text(encoding="utf-8"):
+        pytest.skip("its noise is an edge's own: tests/mistnet/rounds runs both on the same edges")
     rounds = 1 if needs_torch(prepared.folder) else 2  # torch is loaded anew for every task
     text = prepared.job.read_text(encoding="utf-8")
     changed = re.sub(r"rounds: \d+", f"rounds: {rounds}", text)

@@ -40,7 +40,15 @@ _STEPS = (
     "unpack",
     "script",
     "aggregate",
+    "prepare-extractor",
+    "store-extractor",
+    "release",
+    "send",
+    "collect",
+    "train-tail",
+    "adopt-tail",
     "evaluate",
+    "leakage-report",
     "commit",
 )
 STEP_ORDER = {name: place for place, name in enumerate(_STEPS)}

@@ -12,7 +12,12 @@ from fedloom.api.job import Privacy
 def privacy_of(last: Mapping[str, Any]) -> str:
     """Say what the last committed round promised; empty for a job without privacy."""
     found = mapping(last.get("privacy"))
-    return "; ".join(filter(None, (_central(found), _local(mapping(found.get("local"))))))
+    every = (
+        _central(found),
+        _local(mapping(found.get("local"))),
+        _released(mapping(last.get("disclosure"))),
+    )
+    return "; ".join(filter(None, every))
 
 
 def budget_of(spec: Mapping[str, Any], last: Mapping[str, Any]) -> Privacy | None:
@@ -41,6 +46,12 @@ def _central(found: Mapping[str, Any]) -> str:
     budget = number(found.get("max_epsilon"))
     of = f" of {budget:g}" if budget is not None else ""
     return f"epsilon {epsilon:.4g}{of} at delta {delta:g}, {words(found.get('adjacency'))} ({how})"
+
+
+def _released(found: Mapping[str, Any]) -> str:
+    """Of mistnet, whose privacy report is a page of its own."""
+    page = words(mapping(found.get("page")).get("uri"))
+    return f"{words(found.get('summary'))} (page: {page})" if found else ""
 
 
 def _local(local: Mapping[str, Any]) -> str:

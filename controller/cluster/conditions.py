@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from controller.cluster.disclosed import accepted_as, disclosed
 from controller.cluster.edges.reports import WorkerReport
 from controller.cluster.resolve import Finding, Resolved
 from controller.decide import Decision
@@ -127,6 +128,7 @@ def _found(known: Known, before: Mapping[str, Condition]) -> Iterator[Condition]
     yield _suspended(known, before)
     yield from _tracking(known)
     yield from _training(known, before)
+    yield from disclosed(known.observed.last if known.observed is not None else None)
     if known.decision is None:
         yield _stands_still(known)
         if words.WORKFLOW_SUBMITTED in before:
@@ -172,7 +174,12 @@ def _accepted(known: Known) -> Condition:
     invalid = known.resolved.invalid
     if invalid is not None:
         return Condition(words.ACCEPTED, FALSE, invalid.reason, invalid.message)
-    return Condition(words.ACCEPTED, TRUE, words.REASON_VALID, "the job is valid")
+    return Condition(
+        words.ACCEPTED,
+        TRUE,
+        words.REASON_VALID,
+        f"the job is valid{accepted_as(known.resolved.job)}",
+    )
 
 
 def _resolved(known: Known) -> Condition:

@@ -14,6 +14,7 @@ from fedloom.api.job import FederatedLearningJob
 from fedloom.api.model import Model
 from fedloom.api.places import is_remote, url_problem
 from fedloom.api.pod import PodTemplate
+from fedloom.api.split_fields import is_split
 from fedloom.errors import InvalidJobError, Problem
 
 
@@ -47,7 +48,8 @@ def check_machine(
         if evaluation.template is not None:
             problems += _command_problems(evaluation.template, "spec.evaluation.template")
     if job.spec.pretrained_model is not None:
-        problems += _pretrained_problems(models[job.spec.pretrained_model.name], base)
+        model = models[job.spec.pretrained_model.name]
+        problems += _pretrained_problems(model, base, any_format=is_split(job.spec))
     if problems:
         raise InvalidJobError(dict.fromkeys(problems))
     return sizes
@@ -107,7 +109,8 @@ def _folder_size(folder: Path) -> int:
     return sum(entry.stat().st_size for entry in folder.rglob("*") if entry.is_file())
 
 
-def _pretrained_problems(model: Model, base: Path) -> list[Problem]:
+def _pretrained_problems(model: Model, base: Path, *, any_format: bool) -> list[Problem]:
+    """Look at the file; with `any_format` the user's own program reads it."""
     field = "spec.pretrainedModel.name"
     name = f"Model {model.metadata.name!r} (url {model.spec.url!r})"
     if "://" in model.spec.url:
@@ -115,7 +118,7 @@ def _pretrained_problems(model: Model, base: Path) -> list[Problem]:
     path = base / model.spec.url
     if not path.is_file():
         return [Problem(field, f"{name}: {path} does not exist")]
-    if path.suffix != ".safetensors":
+    if path.suffix != ".safetensors" and not any_format:
         return [
             Problem(field, f"{name}: got a {path.suffix or 'nameless'} file, expected .safetensors")
         ]

@@ -34,6 +34,7 @@ from fedloom.api.job import FederatedLearningJob
 from fedloom.api.lookup import datasets_of, models_of
 from fedloom.api.model import Model
 from fedloom.api.sedna import as_scripts
+from fedloom.api.split_fields import is_split
 from fedloom.artifacts import layout
 from fedloom.artifacts.store import Store
 from fedloom.artifacts.transient import TransientUpdates
@@ -90,6 +91,8 @@ def run_embedded(order: Order, on_event: Callable[[Event], None]) -> Decision:
             "logs": str(state.logs),
             "base": str(order.documents.base_folder.absolute()),
         }
+        if is_split(order.job.spec):
+            settings["node"] = str(state.node)
         _clear(state)
         found = bring_here(order.documents, state.job, (datasets, models), state.downloads)
         if found != (datasets, models):

@@ -91,6 +91,17 @@ class StateFolder:
         return self.root / "edge"
 
     @property
+    def node(self) -> Path:
+        """What outlives the job on the nodes that this machine stands for: beside the default folders
+        of the namespace's jobs, so that one who is run anew finds it; else in the folder itself.
+
+        No job is called `_nodes`: names of objects have no underscore.
+        """
+        meta = self.job.metadata
+        is_default = self.root.parts[-3:] == (".fedloom", meta.namespace, meta.name)
+        return self.root.parent / "_nodes" if is_default else self.root / "nodes"
+
+    @property
     def downloads(self) -> Path:
         """Datasets and models that lie elsewhere."""
         return self.root / "downloads"

@@ -104,6 +104,50 @@ _ADAPTIVE = {
     "beta2": _BETA2,
     "tau": _TAU,
 }
+MISTNET = "mistnet"
+"""One round of another shape: edges release features once, the cloud trains the rest of the model."""
+_WORD = 63
+_SPLIT = {
+    "cutLayer": Parameter(
+        "How many layers run on the edges; the model says which it can be cut behind.",
+        None,
+        Bounds(minimum=1, maximum=1_000),
+        kind_if_absent=int,
+    ),
+    "epsilon": Parameter(
+        "Of one released bit: each is told as it is with the chance that this gives. Required, "
+        "unless privacy is none.",
+        None,
+        Bounds(minimum=1e-6, maximum=1e6),
+    ),
+    "epsilonConvention": Parameter(
+        "paper: the chance is sigmoid(epsilon); plato-sue: sigmoid(epsilon / 2).",
+        "paper",
+        Bounds(choices=("paper", "plato-sue"), max_length=_WORD),
+    ),
+    "privacy": Parameter(
+        "randomized-response turns each bit by chance; none releases the bits as they are.",
+        "randomized-response",
+        Bounds(choices=("randomized-response", "none"), max_length=_WORD),
+    ),
+    "maxEpsilon": Parameter(
+        "Of one image, over all it was ever released for on its edge: bits times epsilon, summed. "
+        "An edge refuses a release beyond it. If left out there is no bound.",
+        None,
+        Bounds(above=0),
+    ),
+    "holdOut": Parameter(
+        "Which part of every edge's release the tail is tried on instead of trained, where the job "
+        "has no spec.evaluation.",
+        0.1,
+        Bounds(minimum=0, maximum=0.9),
+    ),
+    "leakageImages": Parameter(
+        "On how many images of spec.evaluation attacks are tried, at most; 0 tries none.",
+        128,
+        Bounds(minimum=0, maximum=100_000),
+    ),
+}
 ALGORITHMS: Catalogue = {
     "fedavg": {"serverLearningRate": _SERVER_LEARNING_RATE},
     "fedavgm": {"momentum": _MOMENTUM, "serverLearningRate": _SERVER_LEARNING_RATE},
@@ -121,8 +165,9 @@ ALGORITHMS: Catalogue = {
         name: {**parameters, "serverLearningRate": _SERVER_LEARNING_RATE}
         for name, parameters in ROBUST_RULES.items()
     },
+    MISTNET: _SPLIT,
 }
-PLANNED_ALGORITHMS = frozenset({"mistnet"})
+PLANNED_ALGORITHMS: frozenset[str] = frozenset()
 
 DOWNLINK_CODECS: Catalogue = {
     "none": {},

@@ -48,10 +48,10 @@ def _refusal(name: str, catalogue: Catalogue, planned: Collection[str]) -> str:
 
 
 def _value_refusal(value: Scalar, parameter: Parameter) -> str:
-    wanted = (int,) if parameter.is_integer else (float,)
-    fits = isinstance(value, int if parameter.is_integer else int | float)
+    kind = parameter.kind
+    fits = isinstance(value, int | float if kind is float else kind)
     if not fits or isinstance(value, bool):
-        return wrong_type(value, wanted)
+        return wrong_type(value, (kind,))
     if isinstance(value, float) and not math.isfinite(value):
         return f"got {shown(value)}, expected a finite number"
     violated = parameter.bounds.violation(value)

@@ -13,6 +13,7 @@ from fedloom.api.job import JobSpec
 from fedloom.api.learning import Privacy
 from fedloom.api.quorum import rule_of
 from fedloom.api.script_rule import script_problems
+from fedloom.api.split_fields import split_fields
 from fedloom.api.websocket_fields import websocket_fields
 from fedloom.errors import Problem
 
@@ -28,6 +29,7 @@ def incompatible_fields(spec: JobSpec) -> Iterator[Problem]:
     rule, _ = rule_of(algorithm, spec.aggregation)
     yield from script_problems(spec, algorithm, rule)
     yield from websocket_fields(spec)
+    yield from split_fields(spec, algorithm)
     yield from _clipping(spec)
     yield from _weights(spec, algorithm.name, rule)
     yield from _shapes(spec, rule)

@@ -97,15 +97,23 @@ class Form(Enum):
 
 @dataclass(frozen=True)
 class Parameter:
-    """A named number that an algorithm or a codec takes: its default, meaning and bounds."""
+    """A named number or word that an algorithm or a codec takes: its default, meaning and bounds.
+
+    `kind_if_absent` is its type where it has no default: a job that does not name it has none.
+    """
 
     description: str
-    default: float | int
+    default: float | int | str | None
     bounds: Bounds = UNBOUNDED
+    kind_if_absent: type[float] | type[int] = float
+
+    @property
+    def kind(self) -> type[float] | type[int] | type[str]:
+        return self.kind_if_absent if self.default is None else type(self.default)
 
     @property
     def is_integer(self) -> bool:
-        return isinstance(self.default, int)
+        return self.kind is int
 
 
 Catalogue = Mapping[str, Mapping[str, Parameter]]

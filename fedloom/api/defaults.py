@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from fedloom.api import capabilities
 from fedloom.api.compatibility import compatibility_of
@@ -20,6 +21,7 @@ from fedloom.api.job import (
 from fedloom.api.learning import Scalar
 from fedloom.api.pod import PodTemplate
 from fedloom.api.quorum import rule_of
+from fedloom.api.split_parameters import written_hyperparameters, written_parameters
 from fedloom.errors import InvalidJobError, Problem
 
 ROUNDS_VARIABLES = ("exit_round", "rounds")
@@ -30,7 +32,8 @@ def with_defaults(job: FederatedLearningJob) -> FederatedLearningJob:
     """Fill in the defaults; what is set stays as it is, so doing it twice changes nothing more.
 
     - rounds: the environment's `exit_round` or `rounds`, else 1;
-    - algorithm: the environment's `aggregation_algorithm`, else fedavg, and its parameters;
+    - algorithm: the environment's `aggregation_algorithm`, else fedavg, and its parameters; those of
+      mistnet and its epochs, batch size and learning rate from the environment, too;
     - the codecs' parameters, and error feedback wherever a codec is biased;
     - aggregation.rule: the algorithm where that is a rule, else the mean; its parameters;
     - aggregation.weights: by examples; uniform where updates are noised or masked;
@@ -53,6 +56,7 @@ def with_defaults(job: FederatedLearningJob) -> FederatedLearningJob:
         spec,
         rounds=rounds_of(spec),
         algorithm=_algorithm(spec),
+        hyperparameters=_hyperparameters(spec),
         aggregation=_aggregation(spec),
         compression=compression,
         participation=_participation(spec),
@@ -81,18 +85,20 @@ def rounds_of(spec: JobSpec) -> int:
 
 def algorithm_of(spec: JobSpec) -> tuple[str, Algorithm]:
     """The algorithm as it is written, and the path where that is."""
-    if spec.algorithm is not None:
-        return "spec.algorithm.name", spec.algorithm
-    found = from_environment(spec, ALGORITHM_VARIABLES)
-    if found is None:
-        return "spec.algorithm.name", Algorithm(capabilities.DEFAULT_ALGORITHM)
-    path, text = found
-    return path, Algorithm(text.lower())
+    path, algorithm = "spec.algorithm.name", spec.algorithm
+    if algorithm is None:
+        found = from_environment(spec, ALGORITHM_VARIABLES)
+        path, text = found or (path, capabilities.DEFAULT_ALGORITHM)
+        algorithm = Algorithm(text.lower())
+    if algorithm.name == capabilities.MISTNET:
+        written = written_parameters(templates_of(spec), algorithm.parameters)
+        algorithm = replace(algorithm, parameters=written)
+    return path, algorithm
 
 
 def from_environment(spec: JobSpec, variables: tuple[str, ...]) -> tuple[str, str] | None:
     """The path and value of the first of `variables` that a template sets to something."""
-    for path, template in _templates(spec):
+    for path, template in templates_of(spec):
         environment = template.environment
         for variable in (*variables, *(each.upper() for each in variables)):
             text = environment.get(variable, "").strip()
@@ -101,7 +107,8 @@ def from_environment(spec: JobSpec, variables: tuple[str, ...]) -> tuple[str, st
     return None
 
 
-def _templates(spec: JobSpec) -> Iterator[tuple[str, PodTemplate]]:
+def templates_of(spec: JobSpec) -> Iterator[tuple[str, PodTemplate]]:
+    """The templates of all workers, each with its path, in the order in which they are asked."""
     yield "spec.aggregationWorker.template", spec.aggregation_worker.template
     for index, worker in enumerate(spec.training_workers):
         yield f"spec.trainingWorkers[{index}].template", worker.template
@@ -111,6 +118,12 @@ def _algorithm(spec: JobSpec) -> Algorithm:
     _, algorithm = algorithm_of(spec)
     parameters = _parameters(capabilities.ALGORITHMS, algorithm.name, algorithm.parameters)
     return replace(algorithm, parameters=parameters)
+
+
+def _hyperparameters(spec: JobSpec) -> Mapping[str, Any]:
+    if algorithm_of(spec)[1].name != capabilities.MISTNET:
+        return spec.hyperparameters
+    return written_hyperparameters(templates_of(spec), spec.hyperparameters)
 
 
 def _codec(codec: CodecSpec, catalogue: Catalogue) -> CodecSpec:
@@ -143,7 +156,8 @@ def _is_noisy(spec: JobSpec) -> bool:
 def _parameters(
     catalogue: Catalogue, name: str, written: Mapping[str, Scalar]
 ) -> Mapping[str, Scalar]:
-    defaults = {key: each.default for key, each in catalogue.get(name, {}).items()}
+    taken = catalogue.get(name, {}).items()
+    defaults = {key: each.default for key, each in taken if each.default is not None}
     return {**defaults, **written}
 
 

@@ -51,4 +51,4 @@ def _count(rule: str, parameters: Mapping[str, Scalar], name: str) -> int:
     is_count = isinstance(value, int) and not isinstance(value, bool)
     if is_count and not parameter.bounds.violation(value):
         return int(value or 0)
-    return int(parameter.default)
+    return int(parameter.default or 0)

@@ -163,13 +163,13 @@ def _parameter(takers: Mapping[str, Parameter]) -> Schema:
     """Describe a parameter: of one meaning and the same bounds for all that take it."""
     # No default here: one of fedavgm's parameters filled into a fedavg job would be refused.
     parameter, *_ = takers.values()
-    kind = int if parameter.is_integer else float
-    names: dict[float, list[str]] = {}
+    names: dict[float | str, list[str]] = {}
     for name, taken in takers.items():
-        names.setdefault(taken.default, []).append(name)
-    ways = (f"{default} for {', '.join(each)}" for default, each in names.items())
-    description = f"{parameter.description} If left out: {'; '.join(ways)}."
-    return {**_SCALARS[kind], "description": description, **_bounds(parameter.bounds)}
+        if taken.default is not None:
+            names.setdefault(taken.default, []).append(name)
+    ways = "; ".join(f"{default} for {', '.join(each)}" for default, each in names.items())
+    description = f"{parameter.description} If left out: {ways}." if ways else parameter.description
+    return {**_SCALARS[parameter.kind], "description": description, **_bounds(parameter.bounds)}
 
 
 def _template(description: str) -> Schema:

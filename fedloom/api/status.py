@@ -30,6 +30,7 @@ TRAINING = "Training"  # Sedna's; there where workers report through a local con
 COMPLETE = "Complete"
 CONDITION_FAILED = "Failed"
 MODEL_DELIVERED = "ModelDelivered"
+PRIVACY_REPORTED = "PrivacyReported"  # of a mistnet job: what its releases disclosed
 CONDITION_TYPES = (
     ACCEPTED,
     RESOLVED_REFS,
@@ -41,6 +42,7 @@ CONDITION_TYPES = (
     COMPLETE,
     CONDITION_FAILED,
     MODEL_DELIVERED,
+    PRIVACY_REPORTED,
 )
 
 # Condition statuses.
@@ -64,6 +66,7 @@ REASON_AVAILABLE = "Available"
 REASON_UNAVAILABLE = "Unavailable"
 REASON_SUSPENDED_BY_USER = "SuspendedByUser"
 REASON_RESUMED = "Resumed"
+REASON_REPORTED = "Reported"
 REASON_DO_TRAINING = "DoTraining"
 REASON_ROUNDS_DONE = "RoundsDone"
 REASON_THRESHOLD_REACHED = "ThresholdReached"

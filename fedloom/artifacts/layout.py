@@ -11,6 +11,7 @@
             inner/<attempt>/0003/model.safetensors, round.json: of rounds inside the round
             updates/_server/<attempt>/  what secure aggregation freezes: roster.json and the like
             description-1.json         of round 0: what the job's aggregation program said about it
+            privacy-report.json, .html what a mistnet job's releases disclosed
             result.json                the commit point: it exists = the round is done
         state/server-optimizer-0007.safetensors
 
@@ -94,6 +95,11 @@ def inner_key(number: int, attempt: int, inner: int, name: str) -> str:
     """What one of the rounds inside a round leaves, in one attempt: its `model.safetensors`, say."""
     folder = f"{round_folder(number)}/inner/{_counted(attempt)}/{_digits(inner)}"
     return f"{folder}/{_part(name)}"
+
+
+def privacy_report_key(number: int, form: str) -> str:
+    """What the releases of a mistnet job disclosed; `form`: `json` or `html`."""
+    return f"{round_folder(number)}/{_part(f'privacy-report.{form}')}"
 
 
 def result_key(number: int) -> str:

@@ -96,6 +96,9 @@ class MlflowTracker:
         ]
         for batch in batches(metrics, _METRICS_PER_BATCH):
             self._client.log_batch(self._run_id, metrics=batch)
+        tags = [RunTag(*pair) for each in results for pair in vocabulary.privacy_tags(each).items()]
+        if tags:
+            self._client.log_batch(self._run_id, tags=tags)
 
     @outages
     def register(self, result: Result, model_file: Path) -> str:

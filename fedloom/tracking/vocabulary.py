@@ -17,10 +17,12 @@ JOB_TAG = "sedna.io/job-name"
 ROUND_TAG = "sedna.io/round"
 DIGEST_TAG = "sedna.io/digest"
 CLIENT_TAG = "sedna.io/client"
+PRIVACY_TAG = "privacy."
 CHANGED_TAG = "sedna.io/changed-parameters"
 
 _KEY_LIMIT = 250
 _PARAMETER_LIMIT = 6000
+_LONG_TAG = 5000  # of a run's
 _TAG_LIMIT = 500  # of a dataset's tag, the shortest of MLflow's limits
 _DATASET_DIGEST_LIMIT = 36
 _HIDDEN = "***"
@@ -61,6 +63,17 @@ def model_tags(description: JobDescription, result: Result) -> dict[str, str]:
         ROUND_TAG: str(result["round"]),
         DIGEST_TAG: result["model"]["digest"],
     }
+
+
+def privacy_tags(result: Result) -> dict[str, str]:
+    """What a mistnet job's releases disclosed and where that is written; nothing for other jobs."""
+    found = result.get("disclosure")
+    if found is None:
+        return {}
+    places = {name: without_credentials(found[name]["uri"]) for name in ("report", "page")}
+    words = {"summary": found["summary"], "warnings": " ".join(found["warnings"])}
+    every = {**words, **found["figures"], **places}
+    return {f"{PRIVACY_TAG}{name}": cut(str(value), _LONG_TAG) for name, value in every.items()}
 
 
 def round_of(tags: Mapping[str, str]) -> tuple[str, str]:

@@ -10,16 +10,22 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedloom.errors import JobError
 
+if TYPE_CHECKING:
+    from fedloom.training.split_environment import SplitEnvironment
+
 TASKS = ("initialize", "train", "evaluate")
+SPLIT_TASKS = ("prepare-extractor", "release", "train-tail", "leakage-report")
+"""Of a mistnet job's program, beside `evaluate`; see `split_environment`."""
 AGGREGATION_TASKS = ("describe", "aggregate")
 """Of the aggregation worker's program, not of a training script."""
 
-WITH_MODEL = ("train", "evaluate", "aggregate")
-WITH_UPDATE = ("initialize", "train", "aggregate")
+WITH_MODEL = ("train", "evaluate", "aggregate", "release", "train-tail", "leakage-report")
+WITH_UPDATE = ("initialize", "train", "aggregate", "prepare-extractor", "release", "train-tail")
+_MISTNET = "FEDLOOM_MISTNET"
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,8 @@ class TaskEnvironment:
         dataset: path of the client's data; empty for initialize.
         correction: the drift correction of train, a file as `correction.write_correction` makes it;
             None where the job corrects nothing.
-        updates: the folder with what the clients sent, for aggregate.
+        updates: the folder with what the clients sent, for aggregate, and for tasks of a mistnet job.
+        split: what only a mistnet job's program is told; None for all others.
     """
 
     task: str
@@ -61,6 +68,7 @@ class TaskEnvironment:
     dataset: str
     correction: Path | None = None
     updates: Path | None = None
+    split: SplitEnvironment | None = None
 
     def variables(self) -> dict[str, str]:
         """Write the task as environment variables; absent paths give no variable."""
@@ -82,15 +90,19 @@ class TaskEnvironment:
             "FEDLOOM_STATE": str(self.state),
             "TRAIN_DATASET_URL": self.dataset,
             **{name: str(path) for name, path in paths.items() if path is not None},
+            **(self.split.variables() if self.split is not None else {}),
         }
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> TaskEnvironment:
         """Read the task back. Raises JobError naming the variable that is missing or wrong."""
         task = _required(environ, "FEDLOOM_TASK")
-        if task not in TASKS:
-            raise _wrong("FEDLOOM_TASK", task, f"one of {', '.join(TASKS)}")
-        needs_model, needs_update = task != "initialize", task != "evaluate"
+        split = _split_of(environ)
+        known = TASKS if split is None else (*SPLIT_TASKS, "evaluate")
+        if task not in known:
+            raise _wrong("FEDLOOM_TASK", task, f"one of {', '.join(known)}")
+        needs_model, needs_update = task in WITH_MODEL, task in WITH_UPDATE
+        updates = environ.get("FEDLOOM_UPDATES", "") if split is not None else ""
         correction = environ.get("FEDLOOM_CORRECTION", "") if task == "train" else ""
         return cls(
             task=task,
@@ -109,7 +121,17 @@ class TaskEnvironment:
             state=Path(_required(environ, "FEDLOOM_STATE")),
             dataset=environ.get("TRAIN_DATASET_URL", ""),
             correction=Path(correction) if correction else None,
+            updates=Path(updates) if updates else None,
+            split=split,
         )
+
+
+def _split_of(environ: Mapping[str, str]) -> SplitEnvironment | None:
+    if not environ.get(_MISTNET):
+        return None
+    from fedloom.training.split_environment import SplitEnvironment
+
+    return SplitEnvironment.read(environ)
 
 
 def _required(environ: Mapping[str, str], name: str) -> str:

@@ -56,6 +56,10 @@ class LeakageMeasurement:
         digest = extractor_digest(model, extractor)
         self._noise = noise_of(key, digest, model.shape, mechanism)
 
+    def released(self, examples: Sequence[Example]) -> ExtractedFeatures:
+        """Give the examples as a tail meets them: through the release's own path, its noise included."""
+        return self._features(examples, self._mechanism)
+
     def link(self, victims: Sequence[Example]) -> LinkageFigures:
         """Link each victim's release to one of the victims. Holds their packed bits, not more.
 

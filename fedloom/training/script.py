@@ -125,12 +125,15 @@ def initialize(trainer: type[Any], seed: int) -> dict[str, Any]:
 
 def run_as_program(trainer: type[Any], environment: TaskEnvironment) -> None:
     """Do the environment's task and write its files, each whole or not at all, the result last."""
+    if environment.split is not None:
+        _run_split(trainer, environment)
+        return
     from fedloom.artifacts.arrays import dump_arrays, load_arrays
 
     if environment.task == "initialize":
         assert environment.update is not None
         model = initialize(trainer, environment.seed)
-        _write(environment.update, dump_arrays(arrays_of(model)))
+        write_whole(environment.update, dump_arrays(arrays_of(model)))
         return
     assert environment.model is not None
     assert environment.result is not None
@@ -147,8 +150,19 @@ def run_as_program(trainer: type[Any], environment: TaskEnvironment) -> None:
         result["num_steps"] = outcome.num_steps
         if correction is not None:
             result["corrected"] = correction.was_used
-        _write(environment.update, dump_arrays(arrays_of(outcome.model)))
-    _write(environment.result, json.dumps(result, default=_plain).encode())
+        write_whole(environment.update, dump_arrays(arrays_of(outcome.model)))
+    write_whole(environment.result, json.dumps(result, default=plain_number).encode())
+
+
+def _run_split(trainer: type[Any], environment: TaskEnvironment) -> None:
+    """Do a task of a mistnet job; what stands in its way is one line, the last of the log."""
+    from fedloom.training import split_tasks  # of no concern to other jobs
+
+    try:
+        split_tasks.perform(trainer(client_of(environment)), environment)
+    except (JobError, UpdateError) as error:
+        told = {"step": environment.task, "state": "Failed", "reason": error.reason}
+        sys.exit(json.dumps({**told, "message": error.message}))
 
 
 def _correction_of(environment: TaskEnvironment) -> WatchedCorrection | None:
@@ -198,12 +212,13 @@ def arrays_of(model: Any) -> dict[str, np.ndarray[Any, Any]]:
     return arrays
 
 
-def _plain(number: Any) -> int | float:
+def plain_number(number: Any) -> int | float:
     """Give a number of numpy or torch as JSON knows it."""
     return int(number) if isinstance(number, Integral) else float(number)
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file that is there whole or not at all."""
     temporary = path.with_name(path.name + ".part")
     temporary.write_bytes(data)
     temporary.replace(path)

@@ -67,6 +67,11 @@ class Parts:
 class SplitModel(Protocol):
     """What a user's class has to offer for MistNet.
 
+    A script hands it to `fedloom.main`; it is made with a `fedloom.Client`, whose hyperparameters hold
+    `cutLayer` where the job names one. Cuts that it cannot have it refuses there, by a ValueError with
+    the reason. Where it has a method `from_pretrained(path) -> Parts`, that reads a pretrained file that is
+    not a safetensors file of the whole model.
+
     Attributes:
         shape: of the features at the cut, as `extract` gives them; (channels, rows, columns) for maps.
         label_columns: numbers in a label: 5 for boxes (class, x, y, width, height), 1 for a class.

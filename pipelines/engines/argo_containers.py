@@ -19,6 +19,7 @@ from fedloom.training.environment import (
     WITH_UPDATE,
     TaskEnvironment,
 )
+from fedloom.training.split_environment import SplitEnvironment
 from pipelines.engines import argo_names as names
 from pipelines.engines.argo_groups import Group, container_of
 from pipelines.engines.argo_library import has_library, library_mount, library_variables
@@ -26,9 +27,9 @@ from pipelines.engines.argo_places import (
     DOWNLOADS,
     data_folder,
     has_downloads,
-    model_folders,
     sedna_entries,
     seen_at,
+    seen_folders,
 )
 from pipelines.engines.argo_setting import Setting
 from pipelines.plan import Plan, Task
@@ -36,6 +37,8 @@ from pipelines.plan import Plan, Task
 WORK, PLAN, EDGE = "/fedloom/round", "/fedloom/plan", "/fedloom/edge"
 WORK_MOUNT = {"name": "fedloom-work", "mountPath": WORK}
 EDGE_MOUNT = {"name": "fedloom-edge", "mountPath": EDGE}
+NODE = "/fedloom/node"
+NODE_MOUNT = {"name": "fedloom-node", "mountPath": NODE}
 LAST_WORDS = "FallbackToLogsOnError"
 """Where a container fails, the end of its log becomes its message, and so the client's."""
 _MOST_TALKING = 200
@@ -60,6 +63,7 @@ _SYSTEM = frozenset(
         "DATASET_NAME",
     )
 )
+_RESULTS = {"evaluate": "evaluation.json", "leakage-report": "leakage.json"}
 _DRIFT_SETTINGS = ("pulls", "control")
 
 Container = dict[str, Any]
@@ -110,7 +114,8 @@ def user_container(task: Task, plan: Plan, setting: Setting) -> Container:
         path = places.DATA + parameter("folder")
         mounts.append({"name": "fedloom-data", "mountPath": path})
     mounts += [library_mount() for _ in range(has_library(task))]
-    mounts += [folder.as_mount() for folder in model_folders(task, container)]
+    mounts += [folder.as_mount() for folder in seen_folders(task, container)]
+    mounts += [NODE_MOUNT for _ in range(keeps_on_node(task))]
     if has_downloads(task):
         # Where `components.download` puts them on the node.
         kept = f"{parameter('client') if task.client else 'server'}/fedloom/downloads"
@@ -167,8 +172,11 @@ def _told(task: Task, plan: Plan, container: Mapping[str, Any]) -> dict[str, str
     """Give the FEDLOOM_* variables of the task, and the place of its data."""
     settings, kind = task.settings, str(task.settings["task"])
     is_client = task.client is not None
-    result = "evaluation.json" if kind == "evaluate" else "result.json"
-    server = "aggregation" if kind in AGGREGATION_TASKS else "evaluation"
+    result = _RESULTS.get(kind, "result.json")
+    is_main = kind in AGGREGATION_TASKS or kind in ("prepare-extractor", "train-tail")
+    server = "aggregation" if is_main else "evaluation"
+    split = _split(task, container)
+    sees_updates = kind == "aggregate" or (split and kind in ("train-tail", "evaluate"))
     is_corrected = any(name in settings for name in _DRIFT_SETTINGS)
     return TaskEnvironment(
         task=kind,
@@ -184,8 +192,28 @@ def _told(task: Task, plan: Plan, container: Mapping[str, Any]) -> dict[str, str
         state=Path(EDGE, parameter("client"), "working") if is_client else Path(EDGE),
         dataset=_data_of(task, container),
         correction=Path(WORK, "correction.safetensors") if is_corrected else None,
-        updates=Path(WORK, "clients") if kind == "aggregate" else None,
+        updates=Path(WORK, "clients") if sees_updates else None,
+        split=split,
     ).variables()
+
+
+def keeps_on_node(task: Task) -> bool:
+    """Whether the task keeps what outlives the job on its node: a noise key, and what was released."""
+    return task.client is not None and task.step == "release"
+
+
+def _split(task: Task, container: Mapping[str, Any]) -> SplitEnvironment | None:
+    """Give what the container of a mistnet job is told beside; nothing for other jobs."""
+    parameters = task.settings.get("split")
+    if parameters is None:
+        return None
+    url = str(task.settings.get("pretrained", ""))
+    return SplitEnvironment(
+        parameters=parameters,
+        extractor=None if task.client else Path(WORK, "extractor.safetensors"),
+        node=Path(NODE) if keeps_on_node(task) else None,
+        pretrained=seen_at(url, container) if url else "",
+    )
 
 
 def _data_of(task: Task, container: Mapping[str, Any]) -> str:

@@ -87,6 +87,16 @@ def model_folders(task: Task, container: Mapping[str, Any]) -> list[Folder]:
     return found
 
 
+def seen_folders(task: Task, container: Mapping[str, Any]) -> list[Folder]:
+    """Give all folders of models that the user's container sees: also the one that it begins with."""
+    folders = model_folders(task, container)
+    url = str(task.settings.get("pretrained", ""))
+    path = _wanted(url, container) if places.is_path(url) else None
+    if path is None or path in [data_folder(task, container), *(each.path for each in folders)]:
+        return folders
+    return [*folders, Folder("fedloom-pretrained", path, is_writable=False)]
+
+
 def has_downloads(task: Task) -> bool:
     """Whether something has to be downloaded for the user's container of the task."""
     return task.template is not None and bool(task.settings.get("downloads"))

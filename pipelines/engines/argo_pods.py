@@ -15,6 +15,7 @@ from fedloom.errors import JobError
 from pipelines.engines import argo_names as names
 from pipelines.engines.argo_containers import (
     Container,
+    keeps_on_node,
     label_of,
     parameter,
     user_container,
@@ -25,8 +26,8 @@ from pipelines.engines.argo_places import (
     Folder,
     data_folder,
     has_downloads,
-    model_folders,
     pretrained_folder,
+    seen_folders,
 )
 from pipelines.engines.argo_service import listener_of, listening, listening_labels
 from pipelines.engines.argo_setting import Setting
@@ -60,6 +61,8 @@ NOT_ON_AN_EDGE = {
     }
 }
 """Where the cloud's side goes if nobody says: KubeEdge gives its edges this label, and no taint."""
+EDGE_STATE_PATH = "/var/lib/fedloom"
+"""Where a node keeps what outlives a job, if the job keeps nothing else on its nodes."""
 _RESERVED = frozenset(("init", "wait", "fetch", "library"))
 """Names of containers that Argo or we use."""
 
@@ -150,7 +153,7 @@ def _steps(group: Group, plan: Plan, setting: Setting) -> tuple[Container, ...]:
 def _is_training(group: Group) -> bool:
     """Whether there is something to fetch: an old image that trains starts from nothing of ours."""
     return group.client is not None and any(
-        task.step == "train" and task.inputs for task in group.tasks
+        task.step in ("train", "release") and task.inputs for task in group.tasks
     )
 
 
@@ -187,6 +190,8 @@ def _volumes(
     ]
     if _uses_edge(group):
         ours.append({"name": "fedloom-edge", **_edge_state(group, plan, setting)})
+    if any(map(keeps_on_node, group.tasks)):
+        ours.append({"name": "fedloom-node", **_node_state(plan, setting)})
     if needs_library(group):
         ours.append(library_volume())
     if any(_has_data(task) for task in group.tasks):
@@ -212,7 +217,7 @@ def _model_folders(group: Group) -> list[Folder]:
     found = {folder.volume: folder for folder in _read_folders(group)}
     for task in group.tasks:
         if task.template is not None:
-            for folder in model_folders(task, container_of(task)):
+            for folder in seen_folders(task, container_of(task)):
                 found.setdefault(folder.volume, folder)
     return list(found.values())
 
@@ -223,6 +228,13 @@ def _edge_state(group: Group, plan: Plan, setting: Setting) -> dict[str, Any]:
     job = plan.job
     folder = f"{job['namespace']}/{job['name']}-{job['uid'][:8]}"
     path = f"{setting.edge_state_path.rstrip('/')}/{folder}"
+    return {"hostPath": {"path": path, "type": "DirectoryOrCreate"}}
+
+
+def _node_state(plan: Plan, setting: Setting) -> dict[str, Any]:
+    """A folder of the node for all jobs of the namespace: no job is called `_node`."""
+    above = (setting.edge_state_path or EDGE_STATE_PATH).rstrip("/")
+    path = f"{above}/{plan.job['namespace']}/_node"
     return {"hostPath": {"path": path, "type": "DirectoryOrCreate"}}
 
 

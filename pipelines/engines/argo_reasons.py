@@ -24,7 +24,11 @@ _WAITING = {
 _STEPS = {
     "fetch": "FetchFailed",
     "compress": "CompressFailed",
+    "send": "SendFailed",
     "aggregate": "AggregateFailed",
+    "collect": "AggregateFailed",
+    "adopt-tail": "AggregateFailed",
+    "store-extractor": "AggregateFailed",
     "unpack": "AggregateFailed",
     "script": "AggregationFailed",
     "library": "FetchFailed",

@@ -9,10 +9,13 @@ from pipelines.engines.argo_containers import (
     EDGE,
     EDGE_MOUNT,
     LAST_WORDS,
+    NODE,
+    NODE_MOUNT,
     PLAN,
     WORK,
     WORK_MOUNT,
     Container,
+    keeps_on_node,
     parameter,
 )
 from pipelines.engines.argo_groups import Group
@@ -40,13 +43,15 @@ _NEEDS = {"requests": {"cpu": "50m", "memory": "96Mi"}}
 
 def fetch_container(group: Group, setting: Setting) -> Container:
     """Bring what a client's tasks start from onto its node."""
-    options = ["--client", parameter("client")]
-    if not needs_library(group):
-        return _client_container("fetch", "components.fetch", options, setting)
-    options += ["--library", LIBRARY]
+    options, mounts = ["--client", parameter("client")], list[dict[str, Any]]()
+    if any(map(keeps_on_node, group.tasks)):
+        options += ["--node", NODE]
+        mounts.append(NODE_MOUNT)
+    if needs_library(group):
+        options += ["--library", LIBRARY]
+        mounts.append(library_mount(is_writable=True))
     container = _client_container("fetch", "components.fetch", options, setting)
-    mount = library_mount(is_writable=True)
-    return {**container, "volumeMounts": [*container["volumeMounts"], mount]}
+    return {**container, "volumeMounts": [*container["volumeMounts"], *mounts]}
 
 
 def library_container(setting: Setting) -> Container:
@@ -126,7 +131,8 @@ def _client_container(
         **container,
         "env": [*container["env"], _NODE_VARIABLE],
         "volumeMounts": [*_MOUNTS, EDGE_MOUNT],
-        "securityContext": _rights(is_root=setting.edge_state_path is not None),
+        # What is kept on the node is in a folder of its root's, as a job's edge state is.
+        "securityContext": _rights(is_root=setting.edge_state_path is not None or NODE in options),
     }
 
 

@@ -10,8 +10,8 @@ import pytest
     [
         pytest.param(
             {"algorithm": {"name": "mistnet"}},
-            "spec.algorithm.name",
-            "known, but not part of this version, expected fedavg, fedavgm, ",
+            "spec.algorithm.parameters.epsilon",
+            "got none, expected a number above 0 (of one bit), or privacy: none",
             id="mistnet",
         ),
         pytest.param(

@@ -196,13 +196,13 @@ def test_the_environment_s_algorithm_is_checked_too(found, job_document, other_d
     document = job_document()
     container = document["spec"]["aggregationWorker"]["template"]["spec"]["containers"][0]
     container["env"] = [
-        {"name": "aggregation_algorithm", "value": "mistnet"},
+        {"name": "aggregation_algorithm", "value": "mistnett"},
         {"name": "exit_round", "value": "many"},
     ]
     where = "spec.aggregationWorker.template.spec.containers[0].env"
     problems = found(read([document, *other_documents]))
     assert set(problems) == {f"{where}[aggregation_algorithm]", f"{where}[exit_round]"}
-    assert "not part of this version" in problems[f"{where}[aggregation_algorithm]"]
+    assert "did you mean 'mistnet'?" in problems[f"{where}[aggregation_algorithm]"]
 
 
 @pytest.mark.parametrize("key", ["ACCESS_KEY_ID", "SECRET_ACCESS_KEY"])

@@ -8,9 +8,9 @@ import threading
 
 import pytest
 
-from components.noise_key import noise_key
 from fedloom.errors import JobError
 from fedloom.keys.noise import NoiseKey, Occasion
+from fedloom.training.noise_key import noise_key
 
 OCCASION = Occasion("sha256:" + "a" * 64, "sha256:" + "b" * 64, (3, 5), 7)
 

@@ -10,8 +10,8 @@ import threading
 
 import pytest
 
-from components.release_ledger import Charge, ReleaseLedger, Spending
 from fedloom.errors import JobError
+from fedloom.training.release_ledger import Charge, ReleaseLedger, Spending
 
 CHARGE = Charge("sha256:x", flips=9, key="k", bits=100, epsilon=100.0)
 OTHERS = {
@@ -103,7 +103,7 @@ def test_two_releases_at_once_cannot_both_spend_the_last_of_a_budget(tmp_path):
 def test_what_a_killed_process_charged_is_charged(tmp_path):
     program = (
         "import os, sys\nfrom pathlib import Path\n"
-        "from components.release_ledger import Charge, ReleaseLedger\n"
+        "from fedloom.training.release_ledger import Charge, ReleaseLedger\n"
         "charge = Charge('sha256:x', 9, 'k', 100, 100.0)\n"
         "ReleaseLedger(Path(sys.argv[1])).charge(['a'], charge, 150)\n"
         "os.kill(os.getpid(), 9)\n"

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.feature_release import ReleaseOrder, release_features
 from fedloom.algorithms.mistnet.bits import unpack_bits
 from fedloom.algorithms.mistnet.manifest import ReleaseManifest
 from fedloom.algorithms.mistnet.randomized_response import RandomizedResponse
@@ -21,6 +20,7 @@ from fedloom.artifacts.artifact import digest_of_file
 from fedloom.artifacts.pooled_releases import Expected, PooledReleases, open_release
 from fedloom.artifacts.releases import Release, ReleaseWriter
 from fedloom.errors import CorruptArtifactError, JobError, UpdateError
+from fedloom.training.feature_release import ReleaseOrder, release_features
 from fedloom.training.split import extractor_digest
 
 SRR = RandomizedResponse(1)

@@ -7,15 +7,15 @@ import math
 import numpy as np
 import pytest
 
-from components.feature_release import ReleaseOrder, release_features
-from components.noise_key import noise_key
 from fedloom.algorithms.mistnet.disclosure import privacy_report
 from fedloom.algorithms.mistnet.randomized_response import RandomizedResponse
 from fedloom.artifacts.pooled_releases import PooledReleases
 from fedloom.artifacts.releases import Release
 from fedloom.errors import JobError
 from fedloom.training.context import Round
+from fedloom.training.feature_release import ReleaseOrder, release_features
 from fedloom.training.leakage import LeakageMeasurement, noise_of
+from fedloom.training.noise_key import noise_key
 from fedloom.training.split import Example, ExtractedFeatures, extractor_digest
 
 CLEAN = RandomizedResponse(math.inf)

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.noise_key import noise_key
-from components.release_ledger import Charge, ReleaseLedger, Spending
 from fedloom.algorithms.mistnet.accounting import ReleaseCost
 from fedloom.algorithms.mistnet.manifest import ReleaseManifest
 from fedloom.algorithms.mistnet.randomized_response import RandomizedResponse, release_bits
 from fedloom.artifacts.releases import ReleaseWriter
 from fedloom.errors import UpdateError
 from fedloom.keys.noise import NoiseKey, Occasion
+from fedloom.training.noise_key import noise_key
+from fedloom.training.release_ledger import Charge, ReleaseLedger, Spending
 from fedloom.training.split import BAD_EXAMPLE, Example, SplitModel, extractor_digest
 
 if TYPE_CHECKING:
