@@ -170,7 +170,7 @@ def test_a_certificate_says_what_it_was_signed_for_and_names_survive_any_node_na
         assert certificates.identity_of(found) == identity
     assert certificates.identity_of([("DNS", "fedloom://edge/x"), ("URI", "http://edge/x")]) is None
     assert (
-        certificates.identity_of([("URI", "fedloom://root/x"), ("URI", "fedloom://edge/")]) is None
+        certificates.identity_of([("URI", "fedloom://other/x"), ("URI", "fedloom://edge/")]) is None
     )
     assert Identity(CLOUD, "controller").host == "cloud.fedloom.internal"
 
