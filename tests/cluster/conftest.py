@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -156,3 +157,26 @@ def bench(kubectl: Kubectl, example: list[Document], request: pytest.FixtureRequ
     made = Bench(kubectl, documents)
     yield made
     kubectl("delete", "fl", made.name, "--ignore-not-found", "--wait=false", check=False)
+
+
+def _run_embedded(example: Path, documents: list[Document], folder: Path) -> str:
+    for script in example.glob("*.py"):
+        shutil.copy(script, folder)
+    (folder / "job.yaml").write_text(render_documents(documents))
+    subprocess.run([sys.executable, "prepare.py"], cwd=folder, check=True)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("OPENBLAS")}
+    found = subprocess.run(
+        [sys.executable, "-m", "cli.main", "run", "-f", "job.yaml", "-o", "json"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(found.stdout.splitlines()[-1])["model"]["digest"]
+
+
+@pytest.fixture
+def embedded_digest() -> Callable[[Path, list[Document], Path], str]:
+    """Run documents on this machine, in a copy of an example, as pods would; give the model's digest."""
+    return _run_embedded

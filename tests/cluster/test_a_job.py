@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLE = ROOT / "examples/05-on-a-cluster"
 
 
-def embedded_digest(documents: list[dict], folder: Path) -> str:
-    """Run the same job on this machine, with the pods' environment; give its model's digest."""
-    for name in ("train.py", "prepare.py"):
-        shutil.copy(EXAMPLE / name, folder)
-    (folder / "job.yaml").write_text(yaml.safe_dump_all(documents))
-    subprocess.run([sys.executable, "prepare.py"], cwd=folder, check=True)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("OPENBLAS")}
-    found = subprocess.run(
-        [sys.executable, "-m", "cli.main", "run", "-f", "job.yaml", "-o", "json"],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return json.loads(found.stdout.splitlines()[-1])["model"]["digest"]
-
-
 @pytest.mark.parametrize("runtime", ["direct", "dispatch"])
-def test_the_example_completes_and_gives_the_model_of_the_embedded_run(bench, tmp_path, runtime):
+def test_the_example_completes_and_gives_the_model_of_the_embedded_run(
+    bench, tmp_path, runtime, embedded_digest
+):
     bench.spec["edge"] = {"runtime": runtime}
     bench.spec["rounds"] = 3
     bench.job["metadata"]["name"] = "digits-on-edges"
@@ -50,7 +29,7 @@ def test_the_example_completes_and_gives_the_model_of_the_embedded_run(bench, tm
     assert status["traffic"]["uplinkBytes"] < status["traffic"]["downlinkBytes"]
     assert 0 < float(status["metrics"]["accuracy"]) <= 1
     documents = [bench.job, *bench.documents[1:]]
-    assert status["model"]["digest"] == embedded_digest(documents, tmp_path)
+    assert status["model"]["digest"] == embedded_digest(EXAMPLE, documents, tmp_path)
     samples = bench.kubectl.get("dataset", "digits-1")["status"]["numberOfSamples"]
     assert samples == next(c["samples"] for c in status["clients"] if c["name"] == "digits-1")
     metrics = bench.kubectl.get("model.sedna.io", "digits-model")["status"]["metrics"]
@@ -123,7 +102,7 @@ def one_client_per_workflow(kubectl):
 
 
 def test_a_round_cut_into_several_workflows_gives_the_same_model(
-    bench, tmp_path, one_client_per_workflow
+    bench, tmp_path, one_client_per_workflow, embedded_digest
 ):
     bench.job["metadata"]["name"] = "digits-in-parts"
     bench.submit()
@@ -132,5 +111,5 @@ def test_a_round_cut_into_several_workflows_gives_the_same_model(
     names = {each["metadata"]["name"].rpartition("-r1-a1")[2] for each in workflows["items"]}
     assert {"", "-p1", "-p2", "-p3"} <= names
     assert [client["state"] for client in bench.status()["clients"]] == ["Succeeded"] * 3
-    assert bench.status()["model"]["digest"] == embedded_digest(bench.documents, tmp_path)
+    assert bench.status()["model"]["digest"] == embedded_digest(EXAMPLE, bench.documents, tmp_path)
     bench.kubectl("delete", "fl", bench.name, "--wait=true")

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import re
 import shlex
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -77,25 +73,9 @@ def on_nodes(bench: Any, url: str) -> None:
             spec["url"] = url
 
 
-def embedded_digest(documents: list[Document], folder: Path) -> str:
-    """Run the same documents on this machine; give the model's digest."""
-    for name in ("train.py", "aggregate.py", "prepare.py"):
-        shutil.copy(EXAMPLE / name, folder)
-    (folder / "job.yaml").write_text(yaml.safe_dump_all(documents))
-    subprocess.run([sys.executable, "prepare.py"], cwd=folder, check=True)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("OPENBLAS")}
-    found = subprocess.run(
-        [sys.executable, "-m", "cli.main", "run", "-f", "job.yaml", "-o", "json"],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return json.loads(found.stdout.splitlines()[-1])["model"]["digest"]
-
-
-def test_yaml_and_scripts_of_sedna_run_unchanged_and_to_the_embedded_runs_bits(sednas, tmp_path):
+def test_yaml_and_scripts_of_sedna_run_unchanged_and_to_the_embedded_runs_bits(
+    sednas, tmp_path, embedded_digest
+):
     sednas.job["metadata"]["name"] = "digits-of-sedna"
     sednas.submit()
     sednas.wait_for("Complete")
@@ -103,7 +83,7 @@ def test_yaml_and_scripts_of_sedna_run_unchanged_and_to_the_embedded_runs_bits(s
     assert (status["currentRound"], status["aggregationCount"]) == (3, 3)
     assert [client["state"] for client in status["clients"]] == ["Succeeded"] * 2
     assert float(status["metrics"]["train/accuracy"]) > 0.8
-    assert status["model"]["digest"] == embedded_digest(sednas.documents, tmp_path)
+    assert status["model"]["digest"] == embedded_digest(EXAMPLE, sednas.documents, tmp_path)
 
 
 def test_data_of_the_nodes_is_where_sedna_mounts_it_and_the_model_comes_to_the_nodes(sednas):
