@@ -10,7 +10,7 @@ from controller.cluster.cache import Cache
 from controller.cluster.resources import LABEL_UID, NODES, PODS
 
 
-def eventually(is_so, seconds: float = 5.0) -> None:
+def eventually(is_so, seconds: float = 30.0) -> None:
     until = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < until, "it did not happen"

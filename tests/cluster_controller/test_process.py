@@ -28,7 +28,7 @@ GIVEN = {
 }
 
 
-def eventually(is_so, seconds: float = 10.0) -> None:
+def eventually(is_so, seconds: float = 30.0) -> None:
     until = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < until, "it did not happen"
@@ -155,7 +155,7 @@ def test_of_two_controllers_one_acts_and_the_other_takes_over(bench, start):
     two = start()
     bench.apply_job()
     eventually(lambda: bench.workflows() == ["r0-a1"])
-    assert two.is_ready
+    eventually(lambda: two.is_ready)
     assert not two.leader.is_leader
     one.stop()
     eventually(lambda: two.leader.is_leader)
