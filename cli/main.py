@@ -39,15 +39,23 @@ def commands() -> None:
 @click.option(
     "--state", type=click.Path(path_type=Path), help="State folder [.fedloom/NAMESPACE/JOB]."
 )
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    help="Stands for the nodes' disks; nothing leaves this machine.",
+)
 @click.option("--parallel", type=click.IntRange(min=1), help="Clients at once [number of cores].")
 @click.option(
     "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True
 )
-def run(files: tuple[Path, ...], state: Path | None, parallel: int | None, output: str) -> None:
-    """Run a job on this machine, going on where the state folder stands."""
-    from cli.run import run_job
+def run(files: tuple[Path, ...], **options: Any) -> None:
+    """Run a job on this machine, going on where the state folder stands.
 
-    sys.exit(run_job(files, state, parallel, output))
+    Images are not looked at: a template says which command it runs, or FEDLOOM_IMAGES does for it.
+    """
+    from cli.run import Options, run_job
+
+    sys.exit(run_job(files, Options(**options)))
 
 
 @commands.command()

@@ -97,7 +97,7 @@ class Reconciler:
         is_owed = self._tracking.is_owed(previous) or self._deliveries.is_owed(previous)
         if is_over and key not in self._runs and not is_owed:
             return None
-        resolved = resolve(document, self._around.objects)
+        resolved = resolve(document, self._around.objects, self._around.shared.settings.images)
         if not resolved.is_complete:
             return self._stand_still(key, document, resolved)
         try:

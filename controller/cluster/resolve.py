@@ -8,6 +8,7 @@ from typing import Any, Protocol, cast
 
 from controller.cluster.nodes import Node, matching, placements_of
 from controller.cluster.resources import DATASETS, MODELS, SECRETS, Resource
+from controller.images import Images, with_images
 from fedloom.api import status as words
 from fedloom.api.clients import clients_of
 from fedloom.api.dataset import Dataset
@@ -23,6 +24,7 @@ from fedloom.api.validation import invalid_fields
 from fedloom.errors import InvalidJobError, Problem
 
 _SHOWN = 10
+_NO_IMAGES: Images = {}
 
 
 class Objects(Protocol):
@@ -68,10 +70,10 @@ class Resolved:
         return self.job is not None and self.missing is None
 
 
-def resolve(document: Mapping[str, Any], objects: Objects) -> Resolved:
-    """Read a job's document and look up all that it names."""
+def resolve(document: Mapping[str, Any], objects: Objects, images: Images = _NO_IMAGES) -> Resolved:
+    """Read a job's document, with `images` in the place of its own, and look up all that it names."""
     try:
-        job = _checked(document)
+        job = _checked(document, images)
     except InvalidJobError as error:
         return Resolved(None, invalid=Finding(words.REASON_INVALID, str(error)))
     search = _Search(job, objects)
@@ -118,7 +120,7 @@ def _inside(value: Any, *path: str) -> Any:
     return value
 
 
-def _checked(document: Mapping[str, Any]) -> FederatedLearningJob:
+def _checked(document: Mapping[str, Any], images: Images) -> FederatedLearningJob:
     """Read the job, with every problem there is."""
     problems: list[Problem] = []
     try:
@@ -133,7 +135,7 @@ def _checked(document: Mapping[str, Any]) -> FederatedLearningJob:
         problems += _template_problems(job)
     if problems:
         raise InvalidJobError(dict.fromkeys(problems))
-    return with_defaults(job)
+    return with_defaults(with_images(job, images))
 
 
 def _template_problems(job: FederatedLearningJob) -> Iterator[Problem]:

@@ -6,6 +6,7 @@ FEDLOOM_EDGE_ENDPOINT      the same store as the edges see it; the former if uns
 AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION    who reads and writes it
 MLFLOW_TRACKING_URI        MLflow; without it rounds are not tracked
 FEDLOOM_STEPS_IMAGE        the image of Fedloom's own steps
+FEDLOOM_IMAGES             what runs in the place of images that jobs name: see `images`
 FEDLOOM_IMAGE_PULL_POLICY  of that image; IfNotPresent if unset
 FEDLOOM_SERVICE_ACCOUNT    of the pods of a round; fedloom-worker if unset
 FEDLOOM_NAMESPACES         which namespaces to serve, with commas between; all if unset
@@ -33,9 +34,10 @@ import os
 import socket
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from controller.images import Images, read_images
 from fedloom.artifacts.credentials import S3Credentials
 from fedloom.errors import InvalidJobError, Problem
 
@@ -87,6 +89,7 @@ class Settings:
     has_local_controller: bool = False
     link: LinkSettings | None = None
     clients_per_workflow: int = 4_000
+    images: Images = field(default_factory=dict)
 
 
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -118,6 +121,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         has_local_controller=environ.get("FEDLOOM_LOCAL_CONTROLLER", "").lower() == "true",
         link=reading.link(),
         clients_per_workflow=max(1, int(reading.number("FEDLOOM_CLIENTS_PER_WORKFLOW", 4_000))),
+        images=reading.images(),
     )
     if reading.problems:
         raise InvalidJobError(reading.problems)
@@ -155,6 +159,13 @@ class _Reading:
             self.problems.append(Problem(name, f"got {text!r}, expected a number from 0"))
             return 0.0
         return value
+
+    def images(self) -> Images:
+        try:
+            return read_images(self._environ.get("FEDLOOM_IMAGES", ""))
+        except ValueError as error:
+            self.problems.append(Problem("FEDLOOM_IMAGES", str(error)))
+            return {}
 
     def link(self) -> LinkSettings | None:
         if self._environ.get("FEDLOOM_LOCAL_CONTROLLER", "").lower() != "true":
