@@ -141,7 +141,4 @@ def _bad_containers(template: Mapping[str, Any]) -> Iterator[str]:
     yield from _bad_names("container", [str(container["name"]) for container in every])
     for container in containers:
         if not container.get("command"):
-            yield (
-                f"template {template['name']!r} has a container without a command, which Argo must know: "
-                "write it into the worker's template, or for all jobs into FEDLOOM_IMAGES of the controller"
-            )
+            yield f"template {template['name']!r} has a container without a command"

@@ -22,6 +22,7 @@ from pipelines.engines.argo_containers import (
 )
 from pipelines.engines.argo_groups import Group, container_of
 from pipelines.engines.argo_library import library_volume, needs_library
+from pipelines.engines.argo_needs import in_turn
 from pipelines.engines.argo_places import (
     Folder,
     data_folder,
@@ -147,7 +148,7 @@ def _steps(group: Group, plan: Plan, setting: Setting) -> tuple[Container, ...]:
             containers.append(adopting_container(setting, secret))
         if task.template is not None and task.step == "describe":
             containers.append(telling_container(setting, secret))
-    return tuple(containers)
+    return in_turn(containers)
 
 
 def _is_training(group: Group) -> bool:

@@ -20,6 +20,7 @@ from pipelines.engines.argo_containers import (
 )
 from pipelines.engines.argo_groups import Group
 from pipelines.engines.argo_library import LIBRARY, library_mount, needs_library
+from pipelines.engines.argo_needs import OWN, without_devices
 from pipelines.engines.argo_places import Folder
 from pipelines.engines.argo_setting import Setting
 from pipelines.plan import Task
@@ -38,7 +39,6 @@ _NODE_VARIABLE = {
     "name": "FEDLOOM_NODE",
     "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}},
 }
-_NEEDS = {"requests": {"cpu": "50m", "memory": "96Mi"}}
 
 
 def fetch_container(group: Group, setting: Setting) -> Container:
@@ -145,7 +145,7 @@ def _server_container(
     return {
         **container,
         "env": [*container["env"], *_store_variables(setting, secret)],
-        "resources": given[0].get("resources") or _NEEDS,
+        "resources": without_devices(given[0].get("resources") or {}) or OWN,
         "volumeMounts": list(_MOUNTS),
         "securityContext": _rights(is_root=False),
     }
@@ -169,7 +169,7 @@ def our_container(
         "command": ["python", "-I", "-m", module],
         "args": arguments,
         "env": [{"name": "HOME", "value": "/tmp"}],  # noqa: S108 (a folder of the container)
-        "resources": _NEEDS,
+        "resources": OWN,
         "terminationMessagePolicy": LAST_WORDS,
         "securityContext": _rights(is_root=is_root),
     }
