@@ -54,7 +54,7 @@ compiled: .venv/installed-cluster  ## write each example's compiled round beside
 	  $(BIN)/fedloom compile -f $$job --engine argo > $$example/compiled/round-1.yaml; done
 
 cluster-install: .venv/installed-dev  ## build the images, load them into $$KUBECONFIG's cluster, apply the quickstart
-	PYTHON=$(BIN)/python manifests/install
+	PYTHON=$(BIN)/python manifests/install $(EXAMPLES)
 
 test-cluster: .venv/installed-cluster  ## the tests that need a cluster: any $$KUBECONFIG with the quickstart in it
 	$(BIN)/python -m pytest -m cluster tests/cluster

@@ -19,6 +19,7 @@ from fedloom.api.job import (
     Participation,
 )
 from fedloom.api.learning import Scalar
+from fedloom.api.outcome import Output
 from fedloom.api.pod import PodTemplate
 from fedloom.api.quorum import rule_of
 from fedloom.api.split_parameters import written_hyperparameters, written_parameters
@@ -39,6 +40,7 @@ def with_defaults(job: FederatedLearningJob) -> FederatedLearningJob:
     - aggregation.weights: by examples; uniform where updates are noised or masked;
     - participation.clients_per_round: the number of training workers;
     - participation.min_clients: the clients of a round, so by default nobody may be missing;
+    - output.registeredModel: of a job of Sedna the name of its Model;
     - compat: sedna, where the job has Sedna's own fields only.
 
     The environment is that of the aggregation worker's template, then the training workers' in
@@ -60,6 +62,7 @@ def with_defaults(job: FederatedLearningJob) -> FederatedLearningJob:
         aggregation=_aggregation(spec),
         compression=compression,
         participation=_participation(spec),
+        output=_output(spec),
         compat=compatibility_of(spec) or None,
     )
     return replace(job, spec=filled, written=job.written or spec)
@@ -159,6 +162,14 @@ def _parameters(
     taken = catalogue.get(name, {}).items()
     defaults = {key: each.default for key, each in taken if each.default is not None}
     return {**defaults, **written}
+
+
+def _output(spec: JobSpec) -> Output:
+    """Sedna's YAML cannot ask for a place in MLflow's registry; its Model's name says which it is."""
+    model = spec.aggregation_worker.model
+    if not compatibility_of(spec) or model is None or spec.output.registered_model is not None:
+        return spec.output
+    return replace(spec.output, registered_model=model.name)
 
 
 def _participation(spec: JobSpec) -> Participation:

@@ -33,7 +33,13 @@ def test_a_bare_job_is_one_round_of_fedavg_with_everybody(filled):
     )
     assert (spec.participation.clients_per_round, spec.participation.min_clients) == (3, 3)
     assert spec.compression.uplink.codec == "none"
-    assert spec.output.registered_model is None
+
+
+def test_sednas_jobs_are_registered_by_their_models_name_and_others_where_they_say(filled):
+    spec = filled()
+    assert spec.compat == "sedna"
+    assert spec.output.registered_model == spec.aggregation_worker.model.name
+    assert filled(rounds=2).output.registered_model is None
 
 
 @pytest.mark.parametrize(
