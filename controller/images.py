@@ -3,8 +3,8 @@
     FEDLOOM_IMAGES    JSON: {"<image of a template>": {"image": "<what runs>", "command": [...]}, ...}
 
 A name without a tag stands for all its tags; one with a tag goes before it. `command` is that of templates
-without one: `fedloom run` sees no image, and Argo has to know what a container runs (a pod that it cannot make
-itself is started by the dispatcher, as a plain Job).
+without one: `fedloom run` sees no image, and Argo has to know what a container runs. (A pod that it cannot
+make itself is started by the dispatcher, as a plain Job.)
 """
 
 from __future__ import annotations
