@@ -1,4 +1,4 @@
-"""Write docs/benchmarks.md from the results of the last runs: `python benchmarks/document.py`."""
+"""Write docs/benchmarks.md, and the figures in docs/mistnet.md, from the last runs: `python benchmarks/document.py`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+import mistnet_sections
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
@@ -72,7 +74,13 @@ parameter) and are scaled: its protocol does not carry 5 million.
 LEARNING = """## Learning
 
 `python benchmarks/learning.py` writes its tables into [algorithms.md](algorithms.md#what-they-reach),
-[compression.md](compression.md#what-they-reach) and [robust-aggregation.md](robust-aggregation.md#what-they-reach).
+[compression.md](compression.md#what-they-reach) and [robust-aggregation.md](robust-aggregation.md#what-they-reach);
+`python benchmarks/transfer.py` writes its into [transfer.md](transfer.md#what-it-reaches).
+"""
+MISTNET = """## MistNet
+
+What `benchmarks/mistnet.py`, `mistnet_jobs.py` and `mistnet_edge.py` found stands in
+[mistnet.md](mistnet.md#what-it-reaches-and-what-it-gives-away).
 """
 MEASURES = {
     "round (ms)": ("round_seconds", 1e3),
@@ -95,8 +103,9 @@ def main() -> None:
     parts += [IDLE, _idle_table(json.loads((RESULTS / "cluster_idle.json").read_bytes()))]
     parts += [SEDNA, _sedna_table(json.loads((RESULTS / "sedna_round.json").read_bytes()))]
     codecs = json.loads((RESULTS / "codecs.json").read_bytes())
-    parts += [CODECS, _codecs_table(codecs), LEARNING]
+    parts += [CODECS, _codecs_table(codecs), LEARNING, MISTNET]
     (ROOT / "docs/benchmarks.md").write_text("\n".join(parts))
+    mistnet_sections.write_sections()
 
 
 def _embedded_table(result: Mapping[str, Any]) -> str:

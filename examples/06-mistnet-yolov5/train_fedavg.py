@@ -21,7 +21,7 @@ from detector.samples import Samples
 from detector.training import Trainer, pictures_of
 
 import fedloom
-from fedloom.data.folder import splits_of
+from fedloom.data.folder import split_for
 from fedloom.training.torch import (
     bound_threads,
     corrected,
@@ -82,12 +82,10 @@ class Detector:
         return network.to(device_of(str(self.settings.get("device", "auto")))).eval()
 
     def samples(self, split: str, classes: int) -> Samples:
-        """The client's pictures of a split; of the whole folder where it has no such split."""
+        """The client's pictures to train on (`train`) or to try on (`val`), as `split_for` finds them."""
         if split not in self.loaded:
-            has_split = any(name.startswith(split) for name in splits_of(self.folder))
-            self.loaded[split] = Samples(
-                self.folder, self.size, classes, split if has_split else None
-            )
+            chosen = split_for(self.folder, split)
+            self.loaded[split] = Samples(self.folder, self.size, classes, chosen)
         return self.loaded[split]
 
     def recipe(self) -> Recipe:

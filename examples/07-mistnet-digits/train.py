@@ -50,7 +50,8 @@ class Digits:
         }
         return Parts(extractor, tail)
 
-    def examples(self, dataset: str) -> list[Example]:
+    def examples(self, dataset: str, purpose: str) -> list[Example]:
+        """All of a folder: no digits are held back in it, whatever they are wanted for."""
         found = []
         for path in sorted(Path(dataset).glob("*.pgm")):
             data = path.read_bytes()

@@ -1,11 +1,15 @@
-"""A folder in COCO128's format: `images/<split>/<name>.jpg` beside `labels/<split>/<name>.txt`."""
+"""A folder in COCO128's format: `images/<split>/<name>.jpg` beside `labels/<split>/<name>.txt`.
+
+Which pictures are for training, its folders say (`images/train2017`), or lists of pictures beside `images`
+(`train.txt`, `val2017.txt`), one path a line.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -15,6 +19,14 @@ from fedloom.errors import DataError
 
 COCO_CLASSES = 80
 CLASSES_FILE = "classes.txt"
+TRAINING, TRIAL = "train", "val"
+_NAMES = {
+    **dict.fromkeys(("train", "training"), TRAINING),
+    **dict.fromkeys(("val", "valid", "validation"), TRIAL),
+    **dict.fromkeys(("test", "test-dev"), "test"),
+}
+_KNOWN = frozenset(_NAMES.values())
+_DIGITS = "0123456789"
 
 
 @dataclass(frozen=True)
@@ -71,11 +83,13 @@ def read_folder(root: Path, split: str | None = None, decode: bool = False) -> C
     has no boxes.
 
     Args:
-        split: only pictures of the split with this name, or with a year after it (`train2017`).
+        split: only pictures of this split: those that its list names (`train.txt`), else those in the
+            folder with its name, or with a year after it (`train2017`). Where nothing is called `train`,
+            that is all that is in no other split.
         decode: also decode every picture, so that corrupt ones are found now.
 
     Raises DataError: `NoImages` (no folder `images`, or no picture in it), `NoSuchSplit`,
-    `AmbiguousFolder` (several sets side by side).
+    `AmbiguousFolder` (several sets side by side), `ListedPicture` (a list names what is not there).
     """
     paths = pictures_in(root, split)
     samples, findings, label_files = [], [], 0
@@ -108,6 +122,19 @@ def labels_of(picture: Path) -> Boxes:
     if not labels.exists():
         return np.zeros((0, 5), np.float32)
     return read_labels(labels, len(class_names(labels.parents[_depth(picture)])))
+
+
+def split_for(root: Path, purpose: str) -> str | None:
+    """The split of a folder that is for training (`train`) or to be tried on (`val`).
+
+    None where the folder has no such split and all of it is meant: one to train on without any split at
+    all, one to try on without `val` and `test` (COCO128 itself, which is tried on what it trains on).
+    """
+    home = _home(root)
+    known = {*_folders(home), *_lists(home)} & _KNOWN
+    if purpose == TRAINING:
+        return TRAINING if known else None
+    return next((split for split in (purpose, "test") if split in known), None)
 
 
 def splits_of(root: Path) -> tuple[str, ...]:
@@ -154,21 +181,78 @@ def _home(root: Path) -> Path:
 
 
 def _pictures(home: Path, split: str | None) -> Iterable[Path]:
-    images = home / "images"
-    folders = sorted(path for path in images.iterdir() if path.is_dir())
-    if split is not None:
-        chosen = [path for path in folders if path.name.rstrip("0123456789") == split]
-        if not chosen:
-            names = ", ".join(path.name for path in folders) or "no folder"
-            raise DataError("NoSuchSplit", f"{images}: got {names}, expected one called {split}")
-        folders = chosen
+    """The pictures of a split, sorted."""
+    lists, folders = _lists(home), _folders(home)
+    if split in lists:
+        return sorted({path for file in lists[split] for path in _listed(file, home)})
+    if split in folders or split is None:
+        chosen = folders[split] if split else [each for some in folders.values() for each in some]
+    elif split == TRAINING:
+        chosen = [each for name, some in folders.items() if name not in _KNOWN for each in some]
     else:
-        folders = [images, *folders]
-    return sorted(
-        path
-        for folder in folders
-        for path in folder.iterdir()
-        if path.suffix.lower() in SUFFIXES and path.is_file()
+        raise _no_split(home, split)
+    found = {path for folder in chosen for path in folder.iterdir() if _is_picture(path)}
+    if split == TRAINING:
+        others = (file for name, files in lists.items() if name in _KNOWN for file in files)
+        found = found.difference(*(_listed(file, home) for file in others))
+        if not found:
+            raise _no_split(home, split)
+    return sorted(found)
+
+
+def _folders(home: Path) -> dict[str, list[Path]]:
+    """The folders with pictures by their splits: `images` itself, of a nameless one, and those in it."""
+    images = home / "images"
+    found = {"": [images]}
+    for path in sorted(path for path in images.iterdir() if path.is_dir()):
+        found.setdefault(_split_of(path.name), []).append(path)
+    return found
+
+
+def _lists(home: Path) -> dict[str, list[Path]]:
+    """The lists of pictures beside `images` by their splits."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(home.glob("*.txt")):
+        if _split_of(path.stem) in _KNOWN:
+            found.setdefault(_split_of(path.stem), []).append(path)
+    return found
+
+
+def _listed(file: Path, home: Path) -> list[Path]:
+    """The pictures that a list names; of each path counts what stands behind its last `images`."""
+    found = []
+    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        parts = PurePosixPath(line.strip()).parts
+        if not parts:
+            continue
+        within = parts[len(parts) - parts[::-1].index("images") :] if "images" in parts else ()
+        path = home.joinpath("images", *within)
+        if ".." in within or not _is_picture(path):
+            raise DataError(
+                "ListedPicture",
+                f"{file}, line {number}: got {line.strip()[:200]!r}, expected a picture below "
+                f"{home / 'images'}",
+            )
+        found.append(path)
+    return found
+
+
+def _split_of(name: str) -> str:
+    """The split that a folder or a list is of; of one that is none's, its own name without a year."""
+    plain = name.rstrip(_DIGITS)
+    return _NAMES.get(plain, plain or name)
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.is_file()
+
+
+def _no_split(home: Path, split: str) -> DataError:
+    names = sorted(path.name for path in (home / "images").iterdir() if path.is_dir())
+    return DataError(
+        "NoSuchSplit",
+        f"{home / 'images'}: got {', '.join(names) or 'no folder'}, expected one called {split} or a "
+        f"list {split}.txt beside `images`",
     )
 
 

@@ -94,7 +94,7 @@ class ReleaseLedger:
         """
         way = (charge.extractor, charge.flips, charge.key, charge.bits)
         charged = repeated = refused = 0
-        highest, worst = 0.0, ("", 0.0)
+        highest = worst = 0.0
         with self._transaction() as database:
             for image in images:
                 found = database.execute(_FIND, (image, *way)).fetchone()
@@ -102,7 +102,7 @@ class ReleaseLedger:
                     spent = _spent(database, image, _LAST)
                     if spent + charge.epsilon > max_epsilon:
                         refused += 1
-                        worst = max(worst, (image, spent), key=lambda each: each[1])
+                        worst = max(worst, spent)
                     database.execute(_ADD, (image, *way, charge.epsilon))
                     charged += 1
                     highest = max(highest, spent + charge.epsilon)
@@ -153,15 +153,12 @@ def _spent(database: sqlite3.Connection, image: str, number: int) -> float:
     return math.fsum(row[0] for row in database.execute(_SPENT, (image, number)))
 
 
-def _refusal(
-    charge: Charge, max_epsilon: float, counts: tuple[int, int], worst: tuple[str, float]
-) -> JobError:
+def _refusal(charge: Charge, max_epsilon: float, counts: tuple[int, int], worst: float) -> JobError:
+    """Say how many images and how much; which they are stays in the ledger, on the edge."""
     refused, images = counts
-    image, spent = worst
     return JobError(
         "PrivacyBudgetSpent",
-        f"{refused} of {images} images would pass their budget"
-        + (f", first of all {image[:19]}..." if image else "")
-        + f": spent {spent:.6g}, this release {charge.epsilon:.6g} ({charge.bits} bits), together "
-        f"{spent + charge.epsilon:.6g}, expected at most {max_epsilon:.6g} (maxEpsilon, of an image)",
+        f"{refused} of {images} images would pass their budget: spent {worst:.6g}, this "
+        f"release {charge.epsilon:.6g} ({charge.bits} bits), together "
+        f"{worst + charge.epsilon:.6g}, expected at most {max_epsilon:.6g} (maxEpsilon, of an image)",
     )

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+TRAINING, TRIAL = "train", "val"
+"""What images are wanted for: to be released, or to be tried on and attacked. Also names of splits."""
 BAD_EXAMPLE = "BadExample"
 """The reason of an UpdateError by which a model says that one image cannot be used: it is left out."""
 
@@ -39,11 +41,13 @@ class Example:
         source: what `load` and `labels` find it by, say a path.
         digest: of its file's bytes, `sha256:<hex>`: equal images have equal ones.
         size_bytes: of its file.
+        split: of the dataset that it is in; empty where the dataset names none.
     """
 
     source: str
     digest: str
     size_bytes: int
+    split: str = ""
 
 
 class FeatureSource(Protocol):
@@ -93,8 +97,12 @@ class SplitModel(Protocol):
         """Make the first model, without data: public pretrained weights, or random ones."""
         ...
 
-    def examples(self, dataset: str) -> Sequence[Example]:
-        """Find the images of a dataset; none of them is decoded."""
+    def examples(self, dataset: str, purpose: str) -> Sequence[Example]:
+        """Find the images of a dataset that are for a purpose; none of them is decoded.
+
+        For `TRAINING` none that the dataset holds back from it may be among them: they are released.
+        For `TRIAL` those that it holds back, or all where it names none.
+        """
         ...
 
     def load(self, example: Example) -> Array:

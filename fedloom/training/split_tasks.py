@@ -30,6 +30,7 @@ from fedloom.training.leakage import LeakageMeasurement
 from fedloom.training.script import arrays_of, plain_number, round_of, write_whole
 from fedloom.training.split import (
     BAD_EXAMPLE,
+    TRIAL,
     Array,
     Example,
     ExtractedFeatures,
@@ -88,8 +89,11 @@ def _release(model: SplitModel, environment: TaskEnvironment) -> None:
         state=split.node,
     )
     released = release_features(model, extractor, order, environment.update)
-    counts = (released.manifest.images, released.manifest.duplicates, released.manifest.dropped)
-    print(f"released {counts[0]} images; left out {counts[1]} copies and {counts[2]} unusable")
+    manifest = released.manifest
+    print(
+        f"released {manifest.images} images ({manifest.taken}); left out {manifest.duplicates} copies "
+        f"and {manifest.dropped} unusable"
+    )
     _write_result(environment, released.manifest.images, {})
 
 
@@ -207,7 +211,7 @@ def _pool(environment: TaskEnvironment, facts: ExtractorFacts) -> Iterator[Poole
 def _usable(model: SplitModel, environment: TaskEnvironment) -> Sequence[Example]:
     """Give the images of the dataset that can be decoded and have labels; where there is none, raise."""
     usable = []
-    for example in model.examples(environment.dataset):
+    for example in model.examples(environment.dataset, TRIAL):
         try:
             model.load(example)
             model.labels(example)

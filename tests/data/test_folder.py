@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fedloom.data.folder import read_folder, splits_of
+from fedloom.data.folder import pictures_in, read_folder, split_for, splits_of
 from fedloom.data.labels import format_labels, parse_labels
 from fedloom.data.pictures import GREY, picture_size, read_picture, resize, write_jpeg
 from fedloom.errors import DataError
@@ -226,3 +226,75 @@ def test_a_picture_in_its_own_size_stays_as_it_is():
     pixels = np.arange(300, dtype=np.uint8).reshape(10, 10, 3)
     assert resize(pixels, 10, 10) is pixels
     assert resize(pixels, 5, 20).shape == (20, 5, 3)
+
+
+def names_for(root, purpose):
+    return [path.stem for path in pictures_in(root, split_for(root, purpose))]
+
+
+@pytest.mark.parametrize(
+    ("splits", "trained", "tried"),
+    [
+        pytest.param({"train2017": "ab"}, "ab", "ab", id="COCO128, tried on what it is trained on"),
+        pytest.param({"train2017": "ab", "val2017": "c"}, "ab", "c", id="train and val"),
+        pytest.param({"train": "a", "validation": "c", "test": "d"}, "a", "c", id="all three"),
+        pytest.param({"train": "a", "test2017": "d"}, "a", "d", id="no val: test"),
+        pytest.param({"": "ab"}, "ab", "ab", id="no folders"),
+        pytest.param({"": "ab", "val": "c"}, "ab", "c", id="val beside what is in no folder"),
+        pytest.param(
+            {"hall": "a", "yard": "b", "val": "c"}, "ab", "c", id="folders of other names"
+        ),
+        pytest.param({"hall": "a", "yard": "b"}, "ab", "ab", id="no splits among the folders"),
+        pytest.param({"train": "a", "hall": "b", "val": "c"}, "a", "c", id="train says what it is"),
+    ],
+)
+def test_what_is_held_back_is_not_trained_on(tmp_path, splits, trained, tried):
+    for split, names in splits.items():
+        make_folder(tmp_path, dict.fromkeys(names, GOOD), split)
+    assert "".join(sorted(names_for(tmp_path, "train"))) == trained
+    assert "".join(sorted(names_for(tmp_path, "val"))) == tried
+
+
+def test_a_folder_with_nothing_but_pictures_to_try_on_has_none_to_train_on(tmp_path):
+    make_folder(tmp_path, {"a": GOOD}, "val2017")
+    reason, message = reason_of(pictures_in, tmp_path, split_for(tmp_path, "train"))
+    assert reason == "NoSuchSplit"
+    assert "got val2017, expected one called train or a list train.txt" in message
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "images/all/a.jpg",
+        "./images/all/a.jpg",
+        "/elsewhere/coco/images/all/a.jpg",
+        " images/all/a.jpg ",
+    ],
+)
+def test_a_list_names_the_pictures_of_a_split(tmp_path, line):
+    make_folder(tmp_path, {"a": GOOD, "b": GOOD, "c": GOOD}, "all")
+    (tmp_path / "train.txt").write_text(f"{line}\n\nimages/all/c.jpg\n")
+    (tmp_path / "val2017.txt").write_text("images/all/b.jpg\n")
+    (tmp_path / "classes.txt").write_text("thing\n")
+    assert names_for(tmp_path, "train") == ["a", "c"]
+    assert names_for(tmp_path, "val") == ["b"]
+    assert str(read_folder(tmp_path, "train")).startswith("2 images, 2 label files")
+
+
+@pytest.mark.parametrize("folder", ["all", "train2017"])
+def test_what_a_list_holds_back_is_not_trained_on(tmp_path, folder):
+    make_folder(tmp_path, {"a": GOOD, "b": GOOD}, folder)
+    (tmp_path / "val.txt").write_text(f"images/{folder}/b.jpg\n")
+    assert (names_for(tmp_path, "train"), names_for(tmp_path, "val")) == (["a"], ["b"])
+
+
+@pytest.mark.parametrize(
+    "line", ["images/all/none.jpg", "a.jpg", "images/../secret.jpg", "images/all", "images"]
+)
+def test_a_list_that_names_no_picture_of_the_folder_is_refused_by_line(tmp_path, line):
+    make_folder(tmp_path, {"a": GOOD}, "all")
+    write_jpeg(tmp_path / "secret.jpg", np.full((16, 32, 3), 90, np.uint8))
+    (tmp_path / "train.txt").write_text(f"images/all/a.jpg\n{line}\n")
+    reason, message = reason_of(pictures_in, tmp_path, "train")
+    assert reason == "ListedPicture"
+    assert f"train.txt, line 2: got '{line}'" in message

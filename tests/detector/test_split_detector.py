@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import fedloom
 from fedloom.data.generator import Order, make_sets
 from fedloom.data.pictures import write_jpeg
 from fedloom.errors import UpdateError
+from fedloom.training.split import TRAINING, TRIAL
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
@@ -34,7 +36,7 @@ class Clean:
     """Features as they are extracted, as floats."""
 
     def __init__(self, model, extractor, home):
-        examples = model.examples(str(home))
+        examples = model.examples(str(home), TRAINING)
         self.pairs = [(model.extract(extractor, model.load(e)), model.labels(e)) for e in examples]
 
     def __len__(self):
@@ -66,7 +68,7 @@ def test_a_pretrained_file_of_another_network_is_refused(tmp_path):
 @pytest.mark.parametrize("cut_layer", [1, 3, 5])
 def test_features_have_the_shape_that_is_announced(home, cut_layer):
     model = SplitDetector(replace(SETTING, cut_layer=cut_layer))
-    image = model.load(model.examples(str(home))[0])
+    image = model.load(model.examples(str(home), TRAINING)[0])
     assert (image.shape, image.dtype) == ((64, 64, 3), np.float32)
     assert 0 <= image.min() <= image.max() <= 1
     features = model.extract(model.initialize(1).extractor, image)
@@ -75,7 +77,7 @@ def test_features_have_the_shape_that_is_announced(home, cut_layer):
 
 def test_the_same_picture_gives_the_same_bits(home):
     model = SplitDetector(SETTING)
-    extractor, example = model.initialize(1).extractor, model.examples(str(home))[0]
+    extractor, example = model.initialize(1).extractor, model.examples(str(home), TRAINING)[0]
     first = model.extract(extractor, model.load(example))
     other = SplitDetector(SETTING).extract(extractor, model.load(example))
     assert first.tobytes() == other.tobytes()
@@ -129,7 +131,7 @@ def test_a_picture_that_cannot_be_used_is_refused_by_name(tmp_path, spoil, words
     home = make_sets(tmp_path, Order(images=1, held_out=0, size=64))[0]
     model = SplitDetector(SETTING)
     spoil(next((home / "coco128/images/train2017").iterdir()))
-    example = model.examples(str(home))[0]
+    example = model.examples(str(home), TRAINING)[0]
     for read in (model.load, model.labels):
         with pytest.raises(UpdateError, match=words) as error:
             read(example)
@@ -144,7 +146,7 @@ def test_labels_that_are_none_are_refused_by_name(tmp_path, line):
     label = next((home / "coco128/labels/train2017").iterdir())
     label.write_text(line)
     with pytest.raises(UpdateError) as error:
-        model.labels(model.examples(str(home))[0])
+        model.labels(model.examples(str(home), TRAINING)[0])
     assert error.value.reason == "BadExample"
 
 
@@ -154,3 +156,21 @@ def test_labels_that_are_none_are_refused_by_name(tmp_path, line):
 def test_a_setting_that_cannot_be_is_refused(wrong, words):
     with pytest.raises(ValueError, match=words):
         replace(SETTING, **wrong)
+
+
+def test_only_pictures_to_train_on_are_released_and_only_others_tried(tmp_path):
+    home = make_sets(tmp_path, Order(images=3, held_out=2, size=64))[0]
+    model = SplitDetector(SETTING)
+    folders = {
+        purpose: {(Path(e.source).parent.name, e.split) for e in model.examples(str(home), purpose)}
+        for purpose in (TRAINING, TRIAL)
+    }
+    assert folders == {TRAINING: {("train2017", "train")}, TRIAL: {("val2017", "val")}}
+
+
+def test_of_a_folder_without_splits_all_is_released(tmp_path):
+    home = make_sets(tmp_path, Order(images=3, held_out=0, size=64))[0] / "coco128"
+    for kind in ("images", "labels"):
+        (home / kind / "train2017").rename(tmp_path / kind)
+    found = SplitDetector(SETTING).examples(str(tmp_path), TRAINING)
+    assert [each.split for each in found] == ["", "", ""]

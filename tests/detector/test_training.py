@@ -374,3 +374,28 @@ def test_the_fedavg_script_initializes_trains_and_evaluates(trainer_class, home,
     found = detector.evaluate(update.model, round_)
     assert found.num_examples == 4
     assert found.metrics.keys() == {"mAP50", "mAP50-95"}
+
+
+@pytest.mark.parametrize("part", [0, 4], ids=["the whole network", "a tail"])
+def test_what_is_forgotten_and_worked_out_again_gives_the_same_bits(samples, monkeypatch, part):
+    """Large batches are trained on with less memory: nothing else may differ, statistics least of all."""
+    states = []
+    for most in (math.inf, 0):
+        monkeypatch.setattr("detector.training._MOST_PIXELS", most)
+        torch.manual_seed(0)
+        network = Network(PICO)
+        extractor, tail = split(network, 4)
+        model = network if part == 0 else tail
+        run_again = []
+        model.layers["9"].register_forward_pre_hook(lambda *_, seen=run_again: seen.append(1))
+
+        def epoch(number, extractor=extractor):
+            for batch in samples.epoch(4, number):
+                inputs = batch.inputs if part == 0 else extractor(batch.inputs).detach()
+                yield Batch(inputs, batch.targets)
+
+        Trainer(model, replace(QUICK, average=False)).run(Source(epoch, len(samples), 64))
+        states.append((model.state_dict(), len(run_again)))
+    (kept, once), (forgot, twice) = states
+    assert twice == 2 * once, "else nothing was forgotten"
+    assert all(torch.equal(kept[name], forgot[name]) for name in kept)

@@ -47,7 +47,7 @@ class DigitsSplit:
         }
         return Parts(extractor, tail)
 
-    def examples(self, dataset: str) -> list[Example]:
+    def examples(self, dataset: str, purpose: str = "train") -> list[Example]:
         found = []
         for path in sorted(Path(dataset).glob("*.raw")):
             data = path.read_bytes()

@@ -130,7 +130,7 @@ def test_ridge_inversion_recovers_less_the_more_noise_there_is():
         recovered.append(figures.variance_recovered)
     assert recovered[0] > 0.95
     assert recovered == sorted(recovered, reverse=True)
-    assert recovered[-1] < 0.05
+    assert -0.1 < recovered[-1] < 0.05, "under noise alone it is about as good as the blind guess"
 
 
 def test_ridge_inversion_is_the_closed_form():
@@ -144,7 +144,7 @@ def test_ridge_inversion_is_the_closed_form():
                 rows.append([*padded[:, row : row + 3, column : column + 3].ravel(), 1.0])
                 patches.append(image[2 * row : 2 * row + 2, 2 * column : 2 * column + 2].ravel())
     x, y = np.array(rows, np.float64), np.array(patches)
-    ridge = 0.01 * np.trace(x.T @ x) / x.shape[1] * np.eye(x.shape[1])
+    ridge = 0.01 * np.trace(x.T @ x) / x.shape[1] * np.diag([*[1.0] * (x.shape[1] - 1), 0.0])
     expected = np.linalg.solve(x.T @ x + ridge, x.T @ y)
     np.testing.assert_allclose(attack.weights, expected, rtol=1e-6, atol=1e-9)
     guess = attack.guess(pairs[0][0])

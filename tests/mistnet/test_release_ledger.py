@@ -42,7 +42,7 @@ def test_beyond_the_budget_nothing_is_charged_and_the_numbers_are_told(tmp_path)
     ledger = ReleaseLedger(tmp_path)
     ledger.charge(["a"], CHARGE, 150)
     expected = (
-        "1 of 2 images would pass their budget, first of all a...: spent 100, this release 120 "
+        "1 of 2 images would pass their budget: spent 100, this release 120 "
         r"\(100 bits\), together 220, expected at most 150 \(maxEpsilon"
     )
     with pytest.raises(JobError, match=expected) as refused:

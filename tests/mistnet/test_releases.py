@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import traceback
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from fedloom.artifacts.arrays import dump_arrays, load_arrays
 from fedloom.artifacts.artifact import digest_of_file
 from fedloom.artifacts.pooled_releases import Expected, PooledReleases, open_release
 from fedloom.artifacts.releases import Release, ReleaseWriter
-from fedloom.errors import CorruptArtifactError, JobError, UpdateError
+from fedloom.errors import CorruptArtifactError, DataError, JobError, UpdateError
 from fedloom.training.feature_release import ReleaseOrder, release_features
 from fedloom.training.split import extractor_digest
 
@@ -38,6 +39,10 @@ class Edge:
         state = self.folder / "state"
         order = ReleaseOrder(self.name, self.dataset, mechanism, max_epsilon, state)
         return release_features(self.model, self.extractor, order, self.path)
+
+    @property
+    def journal(self) -> Path:
+        return self.folder / "state" / f"release-{self.name}.log"
 
     @property
     def expected(self) -> Expected:
@@ -158,8 +163,14 @@ def test_images_that_cannot_be_read_are_left_out_and_counted(edge):
     (Path(edge.dataset) / "9000-1.raw").write_bytes(b"short")
     released = edge.release()
     assert (released.manifest.images, released.manifest.dropped) == (20, 1)
-    assert list(released.faults.values()) == ["got 5 bytes, expected 64"]
+    assert released.faults == {"BadExample": 1}
     assert b"9000" not in edge.path.read_bytes()
+    told = edge.journal.read_text()
+    assert "9000-1.raw: BadExample: got 5 bytes, expected 64" in told
+    assert edge.journal.stat().st_mode & 0o777 == 0o600
+    (Path(edge.dataset) / "9000-1.raw").unlink()
+    edge.release()
+    assert edge.journal.read_text() == "", "it is of the last release"
 
 
 def test_an_edge_without_images_is_refused_by_name(edge):
@@ -168,8 +179,56 @@ def test_an_edge_without_images_is_refused_by_name(edge):
     with pytest.raises(UpdateError, match="edge 'edge-a': got no image"):
         edge.release()
     (Path(edge.dataset) / "9000-1.raw").write_bytes(b"short")
-    with pytest.raises(UpdateError, match=r"none of 1 images can be used: got 5 bytes"):
+    with pytest.raises(
+        UpdateError, match=r"none of 1 images can be used \(1 BadExample\)"
+    ) as error:
         edge.release()
+    assert "9000" not in error.value.message
+    assert edge.journal.name in error.value.message
+
+
+@pytest.mark.parametrize("method", ["examples", "labels", "load", "extract"])
+@pytest.mark.parametrize(
+    ("raised", "reason"),
+    [
+        (ValueError("patient 7 cannot be read"), "ScriptFailed"),
+        (DataError("NoSuchSplit", "patient 7 is in no split"), "NoSuchSplit"),
+        (SystemExit("patient 7"), "ScriptFailed"),
+    ],
+    ids=["any error", "an error with a reason", "the end of the process"],
+)
+def test_what_a_models_error_says_of_an_image_stays_on_the_edge(
+    edge, monkeypatch, method, raised, reason
+):
+    def fail(*_):
+        raise raised
+
+    monkeypatch.setattr(edge.model, method, fail)
+    with pytest.raises(UpdateError) as error:
+        edge.release()
+    assert error.value.reason == reason
+    assert f"{type(raised).__name__} in test_releases.py line" in error.value.message
+    assert "patient" not in "".join(traceback.format_exception(error.value))
+    assert "patient 7" in edge.journal.read_text()
+
+
+def test_no_memory_left_is_told_as_that(edge, monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(edge.model, "load", fail)
+    with pytest.raises(MemoryError):
+        edge.release()
+
+
+def test_a_release_tells_whether_it_is_of_the_training_split_or_of_all_there_is(edge, monkeypatch):
+    assert edge.release().manifest.taken == "all"
+    found = edge.model.examples(edge.dataset)
+    split = [replace(each, split="train") for each in found]
+    monkeypatch.setattr(edge.model, "examples", lambda dataset, purpose: split)
+    assert edge.release().manifest.taken == "train"
+    with Release(edge.path) as release:
+        assert release.manifest.document()["taken"] == "train"
 
 
 def test_an_extractor_that_gives_nothing_finite_is_refused(edge):

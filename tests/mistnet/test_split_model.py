@@ -47,7 +47,7 @@ def learn(tmp_path, model, digits):
 def test_a_classifier_learns_from_bits_and_the_less_the_more_noise_there_is(learn):
     bits, weak, strong = learn(100), learn(2), learn(0.1)
     assert bits > 0.85
-    assert bits > weak > strong
+    assert bits >= weak > strong
     assert weak > 0.7
     assert strong < 0.6
 

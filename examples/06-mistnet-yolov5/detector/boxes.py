@@ -24,6 +24,17 @@ def iou_of_corners(a: Tensor, b: Tensor) -> Tensor:
     return shared / (covered + _EPS)
 
 
+def iou_of_all(a: Tensor, b: Tensor) -> Tensor:
+    """`iou_of_corners` of each box of (N, 4) with each of (M, 4), the same bits: shape (N, M)."""
+    left, top, right, bottom = (column[:, None] for column in a.unbind(-1))
+    other_left, other_top, other_right, other_bottom = b.unbind(-1)
+    width = torch.minimum(right, other_right).sub_(torch.maximum(left, other_left)).clamp_min_(0)
+    height = torch.minimum(bottom, other_bottom).sub_(torch.maximum(top, other_top)).clamp_min_(0)
+    shared = width.mul_(height)
+    covered = (_area(a)[:, None] + _area(b)).sub_(shared)
+    return shared.div_(covered.add_(_EPS))
+
+
 def complete_iou(predicted: Tensor, target: Tensor) -> Tensor:
     """Complete IoU of boxes given as `xywh`: at most 1, and below 0 for boxes far apart.
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .head import Head
 from .layers import C3, SPP, SPPF, Concat, Conv, Focus, Upsampled
+from .recomputation import forgetful
 
 CUTS = range(1, 6)
 HEAD_INPUTS = (17, 20, 23)
@@ -97,11 +98,16 @@ HEAD_INPUTS = (17, 20, 23)
 
 
 class Layers(nn.Module):
-    """The layers from `first` up to, not including, `end`, under their numbers in the network."""
+    """The layers from `first` up to, not including, `end`, under their numbers in the network.
+
+    Attributes:
+        is_forgetful: whether training keeps less in memory and takes longer; the same bits either way.
+    """
 
     def __init__(self, shape: Shape, first: int, end: int) -> None:
         super().__init__()
         self.shape, self.first, self.end = shape, first, end
+        self.is_forgetful = False
         self._rows = rows(shape.layout)
         self._last_reader = _last_readers(self._rows)
         channels = channels_of(shape)
@@ -119,10 +125,17 @@ class Layers(nn.Module):
         """
         held = {self.first - 1: x}
         for number in range(self.first, self.end):
-            out = self.layers[str(number)](*(held[n] for n in self._rows[number].inputs))
+            out = self._out_of(number, [held[n] for n in self._rows[number].inputs])
             held = {n: kept for n, kept in held.items() if self._last_reader[n] > number}
             held[number] = out
         return held
+
+    def _out_of(self, number: int, inputs: list[Tensor]) -> Tensor:
+        layer = self.layers[str(number)]
+        if self.is_forgetful and self.training:
+            return forgetful(layer, inputs)
+        out: Tensor = layer(*inputs)
+        return out
 
 
 class Extractor(Layers):

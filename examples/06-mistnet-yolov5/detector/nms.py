@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from .boxes import corners, iou_of_corners
+from .boxes import corners, iou_of_all
 from .head import decode
 
 _MOST_CANDIDATES = 30_000
+_BLOCK = 128  # boxes of which each is compared with each
 
 
 @dataclass(frozen=True)
@@ -84,10 +86,23 @@ def suppress(boxes: Tensor, scores: Tensor, classes: Tensor, thresholds: Thresho
         return order
     reach = boxes.max() - boxes.min() + 1
     moved = (boxes + classes[:, None] * reach)[order]
-    kept: list[int] = []
-    rest = torch.arange(len(order))
-    while len(rest) and len(kept) < thresholds.most:
-        kept.append(int(rest[0]))
-        overlap = iou_of_corners(moved[rest[0]], moved[rest[1:]])
-        rest = rest[1:][overlap <= thresholds.overlap]
-    return order[kept]
+    kept = torch.empty(0, dtype=torch.long)
+    for block in torch.arange(len(order)).split(_BLOCK):
+        overlaps = iou_of_all(moved[kept], moved[block])
+        free = block[~(overlaps > thresholds.overlap).any(0)]
+        kept = torch.cat([kept, free[_best_of(moved[free], thresholds)]])
+        if len(kept) >= thresholds.most:
+            break
+    return order[kept[: thresholds.most]]
+
+
+def _best_of(boxes: Tensor, thresholds: Thresholds) -> list[int]:
+    """The places of those boxes that no kept one before them overlaps too much."""
+    overlaps = (iou_of_all(boxes, boxes) > thresholds.overlap).numpy()
+    is_dropped = np.zeros(len(boxes), np.bool_)
+    kept = []
+    for place, row in enumerate(overlaps):
+        if not is_dropped[place]:
+            kept.append(place)
+            is_dropped |= row
+    return kept

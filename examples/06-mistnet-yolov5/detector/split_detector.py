@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fedloom.data.folder import labels_of, pictures_in
+from fedloom.data.folder import labels_of, pictures_in, split_for
 from fedloom.data.pictures import GREY, picture_size, read_picture
 from fedloom.errors import DataError, UpdateError
 from fedloom.training.context import Evaluation, Round, Update
@@ -102,9 +102,14 @@ class SplitDetector:
         extractor, tail = split(network, self.setting.cut_layer)
         return Parts(weights_of(extractor), weights_of(tail))
 
-    def examples(self, dataset: str) -> Sequence[Example]:
-        """The pictures of a folder in COCO128's format, by their names; none is decoded."""
-        return [_example(path) for path in pictures_in(Path(dataset))]
+    def examples(self, dataset: str, purpose: str) -> Sequence[Example]:
+        """The pictures of a folder in COCO128's format, by their names; none is decoded.
+
+        To train on: those of the split train, where the folder has splits. To try on: those of val, else
+        those of test, else all.
+        """
+        split = split_for(Path(dataset), purpose)
+        return [_example(path, split or "") for path in pictures_in(Path(dataset), split)]
 
     def load(self, example: Example) -> Array:
         """The square picture, float32 (size, size, 3) in [0, 1]."""
@@ -185,9 +190,10 @@ class SplitDetector:
             yield _batch(features, indices, rng.random(len(indices)) < recipe.augmentation.flip)
 
 
-def _example(path: Path) -> Example:
+def _example(path: Path, split: str) -> Example:
     content = path.read_bytes()
-    return Example(str(path), f"sha256:{hashlib.sha256(content).hexdigest()}", len(content))
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    return Example(str(path), digest, len(content), split)
 
 
 def _batch(features: FeatureSource, indices: Array, mirrored: Array | None) -> Batch:

@@ -18,6 +18,7 @@ from .recipe import Recipe
 from .samples import Batch, Samples
 
 _MOST_DECAY, _DECAY_STEPS = 0.9999, 2000
+_MOST_PIXELS = 2**21  # of a batch; of the network's inner maps a pixel takes about 400 bytes
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ class Trainer:
         """
         gains = self.recipe.gains or Gains.published(source.size, self.model.shape.classes)
         per_epoch = math.ceil(source.pictures / self.recipe.batch_size)
+        self.model.is_forgetful = self.recipe.batch_size * source.size**2 > _MOST_PIXELS
         done = []
         for epoch in range(self.recipe.epochs):
             self.model.train()

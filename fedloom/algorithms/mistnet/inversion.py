@@ -89,7 +89,8 @@ class RidgeInversion:
             count += 1
         if not count:
             raise JobError("InvalidParameter", "got no public image, expected one or more")
-        squares[np.diag_indices_from(squares)] += strength * squares.trace() / len(squares)
+        slopes = np.arange(len(squares) - 1)  # the constant, held back, would pull guesses to black
+        squares[slopes, slopes] += strength * squares.trace() / len(squares)
         return cls(np.linalg.solve(squares, products), blind / count, stride)
 
     def guess(self, features: Array) -> Array:

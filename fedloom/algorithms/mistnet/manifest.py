@@ -17,6 +17,9 @@ from fedloom.errors import JobError, UpdateError
 
 INFINITE = "infinite"
 """In documents, for a number that JSON does not have."""
+ALL = "all"
+"""Of a dataset that names no split: every image of it was taken."""
+_TAKEN = ("train", ALL)
 
 _COUNTS = ("images", "ones", "labels", "label_columns", "duplicates", "dropped")
 
@@ -37,6 +40,7 @@ class ReleaseManifest:
         dropped: images that could not be read, left out.
         total_epsilon: the most that any of these images has spent so far, this release included.
         mean_image_bytes: of the images' files, for comparison; in the clear like the counts.
+        taken: which images of the dataset: those of its split `train`, or `all`, where it names no split.
     """
 
     edge: str
@@ -51,6 +55,7 @@ class ReleaseManifest:
     dropped: int
     total_epsilon: float
     mean_image_bytes: float
+    taken: str = ALL
 
     @property
     def bits(self) -> int:
@@ -92,6 +97,7 @@ class ReleaseManifest:
             "labels": {"form": "plaintext", "count": self.labels, "columns": self.label_columns},
             "duplicates": self.duplicates,
             "dropped": self.dropped,
+            "taken": self.taken,
             "mean_image_bytes": self.mean_image_bytes,
         }
 
@@ -141,6 +147,8 @@ def _read(document: object) -> ReleaseManifest:
     for name in ("edge", "extractor_digest", "convention", "mechanism"):
         if not isinstance(document[name], str) or not document[name]:
             raise ValueError(f"{name}: got {str(document[name])[:80]!r}, expected a word")
+    if document["taken"] not in _TAKEN:
+        raise ValueError(f"taken: got {str(document['taken'])[:80]!r}, expected one of {_TAKEN}")
     return ReleaseManifest(
         edge=document["edge"],
         extractor=document["extractor_digest"],
@@ -148,6 +156,7 @@ def _read(document: object) -> ReleaseManifest:
         mechanism=RandomizedResponse(_number(document, "epsilon"), document["convention"]),
         total_epsilon=_number(document, "eps_total"),
         mean_image_bytes=_number(document, "mean_image_bytes"),
+        taken=document["taken"],
         **known,
     )
 

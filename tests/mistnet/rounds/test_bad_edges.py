@@ -46,7 +46,7 @@ def hide(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("spoil", "words"),
-    [(corrupt, "none of 40 images can be used"), (hide, "got no image in")],
+    [(corrupt, "none of 40 images can be used (40 BadExample)"), (hide, "got no image in")],
     ids=["every image corrupt", "no image"],
 )
 def test_an_edge_without_usable_images_is_left_out_by_name(job, spoil, words):
@@ -59,6 +59,9 @@ def test_an_edge_without_usable_images_is_left_out_by_name(job, spoil, words):
     assert words in message
     assert job.report()["dropped_clients"] == {"b": "NoExamples"}
     assert job.report()["images"] == 80
+    for path in job.store().rglob("*"):  # all that left an edge lies here
+        assert not path.is_file() or b".pgm" not in path.read_bytes(), path
+    assert not any(".pgm" in json.dumps(event) for event in job.events)
 
 
 def test_single_bad_images_and_copies_are_left_out_and_counted(job):
