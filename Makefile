@@ -49,9 +49,12 @@ crds: .venv/installed  ## write manifests/base/crds from the types in fedloom/ap
 	$(BIN)/python -c "from pathlib import Path; from fedloom.api import crd, documents; \
 	[Path('manifests/base/crds', name).write_text(documents.render_crd(crd_)) for name, crd_ in crd.crds().items()]"
 
-compiled: .venv/installed-cluster  ## write each example's compiled round beside it
+compiled: .venv/installed-cluster  ## write each example's compiled round beside it, and the components of kfp
 	@for job in examples/*-*/job.yaml; do example=$$(dirname $$job); mkdir -p $$example/compiled; \
 	  $(BIN)/fedloom compile -f $$job --engine argo > $$example/compiled/round-1.yaml; done
+	@$(BIN)/fedloom compile -f examples/08-kfp/job.yaml --engine kfp > examples/08-kfp/compiled/round-1.kfp.yaml
+	@$(BIN)/fedloom compile -f examples/08-kfp/job.yaml --engine kfp --all-rounds > examples/08-kfp/compiled/job.kfp.yaml
+	@$(BIN)/python -m pipelines.engines.kfp_components components/kfp
 
 cluster-install: .venv/installed-dev  ## build the images, load them into $$KUBECONFIG's cluster, apply the quickstart
 	PYTHON=$(BIN)/python manifests/install $(EXAMPLES)
@@ -65,6 +68,10 @@ benchmarks: .venv/installed-dev  ## measure beside the peers; minutes
 	$(BIN)/python benchmarks/learning.py
 	$(BIN)/python benchmarks/embedded_round.py
 	$(BIN)/python benchmarks/sedna_round.py
+	$(BIN)/python benchmarks/transfer.py
+	$(BIN)/python benchmarks/kfp_compile.py
+	$(BIN)/python benchmarks/mistnet.py
+	$(BIN)/python benchmarks/mistnet_edge.py
 	$(BIN)/python benchmarks/document.py
 
 benchmarks-cluster: .venv/installed-cluster  ## measure on $$KUBECONFIG's cluster, with the quickstart in it; minutes
@@ -86,7 +93,7 @@ benchmarks-cluster: .venv/installed-cluster  ## measure on $$KUBECONFIG's cluste
 	@touch $@
 
 .venv/installed-cluster: .venv/installed-dev
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cluster]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cluster,kfp]'
 	@touch $@
 
 clean:  ## remove what the targets made

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from cli.screens import Event, failures_of, row_of, summary_of
+from cli.screens import Event, beginning_of, failures_of, row_of, summary_of
 from fedloom.api.job import FederatedLearningJob
 
 _METRICS = 4
@@ -52,6 +52,9 @@ class LiveTable:
             self._end = summary_of(event)
         elif event["event"] == "notice":
             self._live.console.print(f"{event['reason']}: {event['message']}", highlight=False)
+        elif event["event"] == "transfer":
+            for line in beginning_of(event):
+                self._live.console.print(line, highlight=False)
         else:
             self._rows.append(row_of(event))
             for line in failures_of(event):

@@ -63,12 +63,12 @@ def run(files: tuple[Path, ...], **options: Any) -> None:
 def validate(files: tuple[Path, ...]) -> None:
     """Check the documents of a job; print every problem."""
     from fedloom.api.documents import read_documents
+    from fedloom.api.running_order import jobs_to_run
     from fedloom.api.size import size_problems
-    from fedloom.api.validation import job_to_run
 
     documents = read_documents(files)
-    job = job_to_run(documents)
-    click.echo(f"{job.metadata.namespace}/{job.metadata.name}: valid")
+    for job in jobs_to_run(documents):
+        click.echo(f"{job.metadata.namespace}/{job.metadata.name}: valid")
     for problem in size_problems(documents):
         click.echo(f"not for a cluster: {problem}")
     for name in documents.ignored:
@@ -77,13 +77,19 @@ def validate(files: tuple[Path, ...]) -> None:
 
 @commands.command("compile")
 @_FILES
-@click.option("--engine", type=click.Choice(["local", "argo"]), default="local", show_default=True)
+@click.option(
+    "--engine", type=click.Choice(["local", "argo", "kfp"]), default="local", show_default=True
+)
 @click.option("--round", "number", type=click.IntRange(min=0), default=1, show_default=True)
-def compile_(files: tuple[Path, ...], engine: str, number: int) -> None:
+@click.option("--all-rounds", is_flag=True, help="The whole job as one pipeline (kfp only).")
+def compile_(files: tuple[Path, ...], engine: str, number: int, *, all_rounds: bool) -> None:
     """Print what an engine would be given for one round."""
-    from cli.compile import compile_round
+    from cli.compile import compile_job, compile_round
 
-    click.echo(compile_round(files, engine, number), nl=False)
+    if all_rounds and engine != "kfp":
+        raise click.UsageError("--all-rounds goes with --engine kfp only")
+    text = compile_job(files) if all_rounds else compile_round(files, engine, number)
+    click.echo(text, nl=False)
 
 
 @commands.command()

@@ -73,7 +73,24 @@ def lines_of(event: Event) -> list[str]:
             + f"  clients {cells['clients']}  up {cells['up']}  down {cells['down']}  {cells['seconds']}",
             *failures_of(event),
         ]
+    if event["event"] == "transfer":
+        return beginning_of(event)
     return summary_of(event)
+
+
+def beginning_of(event: Event) -> list[str]:
+    """What a job that learns from others begins with: the choice, the figures, what could not be used."""
+    lines = [f"begins with {event['choice']}  {event['reason']}: {event['message']}"]
+    for score in event["scores"]:
+        loss = "-" if score["loss"] is None else f"{score['loss']:.4f}"
+        lines.append(f"    probe  {score['candidate']}  loss {loss}  samples {score['samples']}")
+    lines += [
+        f"    {each['name']}: {each['reason']}: {each['message']}" for each in event["unusable"]
+    ]
+    if event["scores"]:
+        up, down = (size_text(event["traffic"][f"{way}link_bytes"]) for way in ("up", "down"))
+        lines.append(f"    probe  up {up}  down {down}")
+    return lines
 
 
 def row_of(event: Event) -> dict[str, Any]:

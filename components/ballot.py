@@ -63,7 +63,7 @@ def collect(
     request: Request, place: Place, failures: Mapping[str, Mapping[str, str]]
 ) -> Aggregated:
     """Read the reports; `failures` are the clients that the engine knows to have failed."""
-    reports = collect_reports(request, place, failures)
+    reports, failures = collect_reports(request, place, failures)
     found = Aggregated(reports, absent_clients(request, reports, failures))
     found.drop(_clients_without_weight(request, reports))
     return found

@@ -36,7 +36,7 @@ def run(request: Request, place: Place, failures: Mapping[str, Mapping[str, str]
     artifacts = {EXTRACTOR_FILE: request.inputs[EXTRACTOR], MODEL_FILE: request.inputs["model"]}
     lay_out(place, artifacts)
     expected = expectation(request, place.work / EXTRACTOR_FILE)
-    reports = collect_reports(request, place, failures)
+    reports, failures = collect_reports(request, place, failures)
     found = Aggregated(reports, absent_clients(request, reports, failures))
     folder = releases_folder(place.work)
     folder.mkdir(parents=True, exist_ok=True)

@@ -81,7 +81,7 @@ def _steps(plan: dict[str, Any], arguments: argparse.Namespace) -> Steps:
     """Give the requests of a group by their steps."""
     group = arguments.group
     if group is None:
-        firsts = [task for task in plan["tasks"] if task["step"] in ("train", "release")]
+        firsts = [task for task in plan["tasks"] if task["step"] in ("train", "release", "score")]
         group = next((t["group"] for t in firsts if t["client"] == arguments.client), None)
     tasks = [task for task in plan["tasks"] if task["group"] == group]
     if not tasks:

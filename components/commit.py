@@ -47,6 +47,8 @@ def commit_round(
         **({"inner": found.inner} if found.inner is not None else {}),
         **({"disclosure": found.disclosure} if found.disclosure is not None else {}),
     }
+    if "lineage" in request.settings:
+        result["lineage"] = request.settings["lineage"]
     return _write(request.outputs["result"], place, result, is_durable=is_durable(request))
 
 
@@ -56,8 +58,12 @@ def commit_initial(
     model: Artifact,
     states: Mapping[str, Artifact],
     steps: Mapping[str, Any],
+    beginning: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Write result.json of round 0: a first model, no clients, and how its scripts describe the job."""
+    """Write result.json of round 0: a first model, no clients, and how its scripts describe the job.
+
+    `beginning` is what a job that learns from others begins with (see `components.beginning`).
+    """
     result = {
         **_head(request),
         "metrics": {},
@@ -67,6 +73,8 @@ def commit_initial(
         "model": _named(place, model),
         "state": {name: _named(place, state) for name, state in states.items()},
     }
+    if beginning is not None:
+        result |= {"transfer": dict(beginning), "traffic": dict(beginning["traffic"])}
     if "description" in request.settings:
         from components import describe
 
@@ -212,7 +220,12 @@ def _run_as_command(request: Request, place: Place) -> dict[str, Any]:
     found, steps = Aggregated.of(document), document.get("steps", {})
     if request.round == 0:
         assert found.model is not None
-        result = commit_initial(request, place, found.model, found.states, {})
+        beginning = None
+        if "transfer" in request.settings:
+            from components.beginning import left
+
+            beginning = left(place.work)
+        result = commit_initial(request, place, found.model, found.states, {}, beginning)
         return {"round": 0, "metrics": {}, "model": result["model"]}
     evaluation = place.work / "evaluation.json"
     outcome = read_outcome(None, evaluation) if evaluation.exists() else None

@@ -123,6 +123,10 @@ def _run_as_command(request: Request, place: Place) -> dict[str, Any]:
 
         own = belongings_of(request, place, UserCode())
         own.check(outcome)
+        if own.personal is not None and own.personal.given is not None:
+            from components.personal import left_in
+
+            own.personal.take(left_in(place.work))
         outcome = replace(outcome, own=own)
     report = run(request, place, outcome, load_arrays(fetch(place, request.inputs["model"]))[0])
     if received is not None:

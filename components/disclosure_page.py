@@ -109,7 +109,7 @@ def _bar(share: float) -> str:
 
 
 def _edges(report: Mapping[str, Any]) -> str:
-    columns = ("edge", "images", "duplicates", "dropped", "epsilon", "eps_total")
+    columns = ("edge", "taken", "images", "duplicates", "dropped", "epsilon", "eps_total")
     rows: Iterable[list[Any]] = (
         [*(each[name] for name in columns), each["labels"]["count"]] for each in report["releases"]
     )

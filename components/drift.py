@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from components.anchor import Anchor, receive_anchor
 from components.control_variates import NAME as CONTROL_VARIATE
@@ -25,6 +26,9 @@ from fedloom.algorithms.drift.correction import DriftCorrection
 from fedloom.algorithms.layout import Array, check_layout, layout_of
 from fedloom.errors import UpdateError
 
+if TYPE_CHECKING:
+    from components.personal import PersonalModel
+
 _LOCAL, _CONTROL = "local/", "control/"
 
 
@@ -37,6 +41,8 @@ class Belongings:
         local: names of the tensors that are its own.
         variates: of scaffold, else None.
         kept: where its own things are kept.
+        frozen: names of the tensors that are not trained, and not sent.
+        personal: where a model of the client's own is kept, beside the global one; None for none.
         downlink_bytes: sizes of what was fetched only now.
         notice: what is to be told of them; empty as a rule.
     """
@@ -45,6 +51,8 @@ class Belongings:
     local: frozenset[str]
     variates: Variates | None
     kept: KeptArrays
+    frozen: frozenset[str] = frozenset()
+    personal: PersonalModel | None = None
     downlink_bytes: int = 0
     notice: str = ""
 
@@ -53,7 +61,8 @@ class Belongings:
 
         Raises UpdateError("CorrectionNotApplied").
         """
-        if self.given.correction is not None and not outcome.is_corrected:
+        correction = self.given.correction
+        if correction is not None and correction.must_be_applied and not outcome.is_corrected:
             raise UpdateError(
                 "CorrectionNotApplied",
                 "the job corrects the drift of its clients, but this training did not apply it, and "
@@ -63,8 +72,8 @@ class Belongings:
             )
 
     def shared(self, model: Mapping[str, Array]) -> Arrays:
-        """Give a model without the client's own tensors."""
-        return _without(model, self.local)
+        """Give a model without the client's own tensors, and without those that nobody trains."""
+        return _without(model, self.local | self.frozen)
 
     def memory(
         self,
@@ -90,6 +99,8 @@ class Belongings:
         arrays = {_LOCAL + name: trained.arrays[name] for name in self.local}
         if memory is not None:
             arrays |= {_CONTROL + name: array for name, array in memory.own().items()}
+        if self.personal is not None:
+            arrays |= self.personal.keep(trained, self.frozen, self.given)
         if arrays:
             self.kept.store(arrays, digest)
 
@@ -107,7 +118,10 @@ def belongings_of(request: Request, place: Place, code: UserCode) -> Belongings:
     local = frozenset(model.keys() - shared.keys())
     kept = KeptArrays(own_folder(place.edge, request.client), request.round, drift["accepted"])
     is_scaffold = "learning_rate" in drift
-    arrays, notice = _load(kept, is_scaffold=is_scaffold) if local or is_scaffold else ({}, "")
+    frozen = frozenset(drift.get("frozen", ()))
+    is_ditto = drift.get("personal", {}).get("kind") == "ditto"
+    has_kept = local or is_scaffold or is_ditto
+    arrays, notice = _load(kept, is_scaffold=is_scaffold) if has_kept else ({}, "")
     variates = None
     if is_scaffold:
         common = request.inputs.get(CONTROL_VARIATE)
@@ -123,9 +137,15 @@ def belongings_of(request: Request, place: Place, code: UserCode) -> Belongings:
     given = Given(
         request.inputs["model"],
         {**model, **tensors} if tensors else None,
-        _correction(drift.get("pulls", {}), model, anchor, variates, local),
+        _correction(drift.get("pulls", {}), model, anchor, variates, (local, frozen)),
     )
-    return Belongings(given, local, variates, kept, anchor.bytes if anchor else 0, notice)
+    personal = None
+    if "personal" in drift:
+        from components.personal import personal_model
+
+        personal = personal_model(request, place, arrays, model)
+    down = anchor.bytes if anchor else 0
+    return Belongings(given, local, variates, kept, frozen, personal, down, notice)
 
 
 def _correction(
@@ -133,14 +153,16 @@ def _correction(
     model: Arrays,
     anchor: Anchor | None,
     variates: Variates | None,
-    local: frozenset[str],
+    exceptions: tuple[frozenset[str], frozenset[str]],
 ) -> DriftCorrection | None:
-    if variates is None and not pulls:
+    """Make the correction; `exceptions` are the client's own tensors and those that are not trained."""
+    local, frozen = exceptions
+    if variates is None and not pulls and not frozen:
         return None
     weights = {"proximal": model, "anchor": model if anchor is None else anchor.arrays}
     mu, middle = combined_pull((strength, weights[name]) for name, strength in pulls.items())
     offset = {} if variates is None else drift_offset(variates.common, variates.own)
-    return DriftCorrection(mu, middle, offset, untouched=local)
+    return DriftCorrection(mu, middle, offset, untouched=local, frozen=frozen)
 
 
 def _load(kept: KeptArrays, *, is_scaffold: bool) -> tuple[Arrays, str]:

@@ -16,7 +16,7 @@ from typing import Any
 from components.command import Steps, run_group_command
 from components.edge_state import EdgeState
 from components.request import Place, Request
-from components.user_code import UserCode, fetch
+from components.user_code import Given, UserCode, fetch
 from fedloom.artifacts.arrays import dump_arrays
 from fedloom.errors import JobError
 
@@ -27,6 +27,8 @@ _ANYBODY = 0o777  # the user's container may run as anybody
 def run(steps: Steps, place: Place) -> dict[str, Any]:
     """Prepare the client whose tasks these are; give what was fetched."""
     started = time.time()
+    if "score" in steps or "assess" in steps:
+        return _fetch_candidates(steps, place, started)
     training = steps.get("train") or steps.get("release")
     if training is None:
         raise JobError("NoSuchTask", f"got the steps {', '.join(steps)}, expected train among them")
@@ -56,6 +58,23 @@ def run(steps: Steps, place: Place) -> dict[str, Any]:
     return {"seconds": round(finished - started, 6), "kept": sorted(_names(folder))}
 
 
+def _fetch_candidates(steps: Steps, place: Place, started: float) -> dict[str, Any]:
+    """Lay out the models that the client compares."""
+    from components import heads, probe
+
+    last = steps.get("score") or steps["assess"]
+    assert last.client is not None
+    place.work.mkdir(parents=True, exist_ok=True)
+    EdgeState(place.edge / last.client).begin(None).chmod(_ANYBODY)
+    if "score" in steps:
+        probe.lay_out(last, place, last.settings["slots"])
+    else:
+        heads.lay_out_judging(last, place)
+    finished = time.time()
+    (place.work / TIMES).write_text(json.dumps({"steps": {}, "finished": finished}))
+    return {"seconds": round(finished - started, 6)}
+
+
 def _lay_out(training: Request, place: Place) -> None:
     """Leave the client's model and its correction where the user's container finds them."""
     target = place.work / MODEL
@@ -65,13 +84,29 @@ def _lay_out(training: Request, place: Place) -> None:
     from components.drift import belongings_of
     from fedloom.training.correction import write_correction
 
-    given = belongings_of(training, place, UserCode()).given
+    own = belongings_of(training, place, UserCode())
+    if own.personal is not None and own.personal.given is not None:
+        _lay_out_own(own.personal.given, place)
+    given = own.given
     if given.arrays is None:
         shutil.copyfile(fetch(place, training.inputs["model"]), target)
     else:
         target.write_bytes(dump_arrays(given.arrays))
     if given.correction is not None:
         write_correction(place.work / CORRECTION, given.correction)
+
+
+def _lay_out_own(given: Given, place: Place) -> None:
+    """Leave the client's own model for the container that trains it."""
+    from fedloom.training.correction import write_correction
+
+    folder = place.work / "personal"
+    folder.mkdir(exist_ok=True)
+    folder.chmod(_ANYBODY)
+    assert given.arrays is not None
+    assert given.correction is not None
+    (folder / MODEL).write_bytes(dump_arrays(given.arrays))
+    write_correction(folder / CORRECTION, given.correction)
 
 
 def _names(folder: Path) -> list[str]:

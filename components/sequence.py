@@ -21,6 +21,7 @@ from fedloom.artifacts.artifact import Artifact
 from fedloom.errors import FedloomError, JobError, UpdateError
 
 Requests = Mapping[str, Request]
+_TRANSFER_STEPS = frozenset(("adopt-source", "stage", "score", "merge", "assess", "choose"))
 _SPLIT_STEPS = frozenset(("prepare-extractor", "release", "train-tail"))
 
 
@@ -57,7 +58,7 @@ def run_client(requests: Requests, place: Place, code: UserCode) -> None:
     state = edge_state_of(place.edge, training.client)
     with clock.step("train"):
         folder = state.begin(training.settings["accepted"])
-        outcome = train.run(training, place, code, folder)
+        outcome = train.run(training, place, code, folder, requests.get("personalize"))
     with clock.step("compress"):
         model = code.model(place, training.inputs["model"])
         report = compress.run(compression, place, outcome, model)
@@ -94,7 +95,7 @@ def run_server(
             with clock.step("evaluate"):
                 model = {"key": found.model.key, "digest": found.model.digest}
                 metrics = evaluate.run(requests["evaluate"], place, code, model)
-        found.states |= _broadcast(requests, place, found.model, clock)
+        found.states |= broadcast(requests, place, found.model, clock)
         commit.commit_round(end, place, found, metrics, clock.steps)
     except JobError as error:
         record(end, place, error, found)
@@ -126,17 +127,17 @@ def run_part(request: Request, place: Place, failures: Mapping[str, Mapping[str,
         raise
 
 
-def _broadcast(
+def broadcast(
     requests: Requests, place: Place, model: Artifact, clock: Clock
 ) -> dict[str, Artifact]:
     """Make what goes down to the clients, where that is not the model itself; give the new states."""
     if "broadcast" not in requests:
         return {}
-    from components import broadcast
+    from components import broadcast as step
 
     durable = commit.is_durable(requests["commit"])
     with clock.step("broadcast"):
-        return broadcast.run(requests["broadcast"], place, model, is_durable=durable)
+        return step.run(requests["broadcast"], place, model, is_durable=durable)
 
 
 def run_initial(requests: Requests, place: Place, code: UserCode) -> None:
@@ -146,7 +147,7 @@ def run_initial(requests: Requests, place: Place, code: UserCode) -> None:
     try:
         with clock.step("initialize"):
             model = initialize.run(requests["initialize"], place, code)
-        states = _broadcast(requests, place, model, clock)
+        states = broadcast(requests, place, model, clock)
         commit.commit_initial(end, place, model, states, clock.steps)
     except JobError as error:
         record(end, place, error, None)
@@ -190,6 +191,10 @@ def run_group(
         )
     elif "train" in requests:
         run_client(requests, place, code)
+    elif not _TRANSFER_STEPS.isdisjoint(requests):
+        from components import transfer_sequence
+
+        transfer_sequence.run_group(requests, place, code, failures)
     elif "initialize" in requests:
         run_initial(requests, place, code)
     elif "aggregate" in requests:

@@ -35,7 +35,7 @@ def run(request: Request, place: Place, failures: Mapping[str, Mapping[str, str]
     if place.store.exists(key):
         return Survivors.read(place.store.get(key), session)
     exchange = take(place, request, "exchange", Exchange.read)
-    reports = collect_reports(request, place, failures)
+    reports, failures = collect_reports(request, place, failures)
     lost = absent_clients(request, reports, failures)
     with open_model(request, place) as base:
         grid = GridLayout(layouts_of(request, base)[0], rule_of(request.settings["masking"]))

@@ -10,10 +10,17 @@ from components.request import Place, Request
 from components.user_code import Given, UserCode
 
 
-def run(request: Request, place: Place, code: UserCode, state: Path) -> Outcome:
+def run(
+    request: Request,
+    place: Place,
+    code: UserCode,
+    state: Path,
+    personalize: Request | None = None,
+) -> Outcome:
     """Train one client and give its new full weights; they are neither checked nor sent here.
 
-    Raises UpdateError for whatever the user's code does wrong.
+    With `personalize` its own model is trained after that. Raises UpdateError for whatever the user's
+    code does wrong.
     """
     if "drift" not in request.settings:
         return code.perform(request, place, state, Given(request.inputs["model"]))
@@ -22,4 +29,6 @@ def run(request: Request, place: Place, code: UserCode, state: Path) -> Outcome:
     own = belongings_of(request, place, code)
     outcome = code.perform(request, place, state, own.given)
     own.check(outcome)
+    if personalize is not None and own.personal is not None:
+        own.personal.train(personalize, place, code, state)
     return replace(outcome, own=own)

@@ -46,16 +46,30 @@ def reports_of(request: Request) -> Mapping[str, str]:
 
 def collect_reports(
     request: Request, place: Place, failures: Mapping[str, Mapping[str, str]]
-) -> Reports:
-    """Read the report of every client that is not known to have failed and did send one."""
-    reports = {}
+) -> tuple[Reports, Mapping[str, Mapping[str, str]]]:
+    """Read the report of every client that is not known to have failed and did send one.
+
+    Give also who failed: those known, and those whose report says so, as where an engine cannot tell.
+    """
+    reports, told = {}, {}
     for client, key in sorted(reports_of(request).items()):
         if client not in failures:
             try:
-                reports[client] = json.loads(place.store.get(key))
+                report = json.loads(place.store.get(key))
             except ArtifactNotFoundError:
                 continue
-    return reports
+            if "failure" in report:
+                told[client] = _told_failure(report["failure"])
+            else:
+                reports[client] = report
+    return reports, {**failures, **told} if told else failures
+
+
+def _told_failure(failure: Any) -> dict[str, str]:
+    """Read what a client says of its own failure; nobody has checked it."""
+    said = failure if isinstance(failure, dict) else {}
+    reason, message = (str(said.get(name) or "") for name in ("reason", "message"))
+    return {"reason": reason[:100] or "Failed", "message": message[:2_000]}
 
 
 def absent_clients(

@@ -7,7 +7,13 @@ from collections.abc import Iterator
 from fedloom.api.capabilities import MISTNET
 from fedloom.api.job import JobSpec
 from fedloom.errors import Problem
-from pipelines.privacy import epsilon_after, expected_clients, local_settings, noisy_rounds
+from pipelines.privacy import (
+    epsilon_after,
+    expected_clients,
+    has_probe,
+    local_settings,
+    noisy_rounds,
+)
 
 _WEAK_EPSILON = 4.0
 
@@ -64,8 +70,15 @@ def _central(spec: JobSpec) -> str:
     return (
         f"epsilon {one:.3g} after one round, {all_:.3g} after {rounds}, at delta "
         f"{spec.privacy.delta:g} ({noisy.adjacency}). It covers the models; metrics and numbers of "
-        "examples that clients report are not noised."
+        f"examples that clients report are not noised.{_probed(spec)}"
     )
+
+
+def _probed(spec: JobSpec) -> str:
+    if not has_probe(spec):
+        return ""
+    alone = epsilon_after(spec, 0) or 0.0
+    return f" The probe of spec.transfer, before round 1, costs {alone:.3g} of it."
 
 
 def _released(spec: JobSpec) -> str:

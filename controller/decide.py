@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controller.budget import over_budget
 from controller.observed import Observed
+from controller.sources import LOOKING, WAITING
 from fedloom.algorithms.sampling import choose_cohort, derive_seed, poisson_cohort
 from fedloom.api.clients import client_names
 from fedloom.api.compatibility import planned_rounds
 from fedloom.api.job import FederatedLearningJob, JobSpec
 from fedloom.api.outcome import StopCondition
+from fedloom.api.transfer import learns_from_others
 from pipelines.engine import RunPhase
-from pipelines.privacy import noisy_rounds
+from pipelines.privacy import has_probe, noisy_rounds
 from pipelines.start import Start
+
+_MOST_PROBED = 256
+"""More clients would tell a probe nothing new."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,9 @@ def _next_attempt(job: FederatedLearningJob, observed: Observed, now: float) -> 
     if now < observed.not_before:
         reason, message = observed.failure
         return Decision("Running", "BackingOff", f"round {number} waits after {reason}: {message}")
+    waiting = _missing_sources(job, observed)
+    if waiting is not None:
+        return waiting
     start = start_of(job, observed, now)
     missing = _missing_nodes(job, observed, start)
     if missing:
@@ -93,7 +101,7 @@ def start_of(job: FederatedLearningJob, observed: Observed, now: float) -> Start
     """Describe the next attempt: its cohort is drawn anew for every attempt, from the job's seed."""
     number, attempt = observed.next_round, observed.failed_attempts + 1
     if number == 0 or observed.last is None:
-        return Start(0, attempt, (), now)
+        return _first_start(job, observed, Start(0, attempt, (), now))
     cohort, reserves = _cohort(job, number, attempt, observed.unready)
     return Start(
         round=number,
@@ -107,15 +115,43 @@ def start_of(job: FederatedLearningJob, observed: Observed, now: float) -> Start
         first_model=observed.first_model,
         changes=tuple(observed.changes),
         given=observed.given,
+        beginning=observed.beginning,
     )
+
+
+def _first_start(job: FederatedLearningJob, observed: Observed, start: Start) -> Start:
+    """Give round 0 what it learns from, and to a probe its clients."""
+    sources = observed.sources
+    if sources is None:
+        return start
+    cohort: tuple[str, ...] = ()
+    if has_probe(job.spec) and sources.candidates:
+        cohort, reserves = _cohort(job, 0, start.attempt, observed.unready)
+        cohort = tuple(name for name in cohort if name not in reserves)
+        if len(cohort) > _MOST_PROBED:
+            cohort = choose_cohort(cohort, _MOST_PROBED, _sampling_seed(job), 0, start.attempt)
+    found = (sources.candidates, sources.unusable)
+    return replace(start, cohort=cohort, sources=found[0], unusable=found[1])
+
+
+def _missing_sources(job: FederatedLearningJob, observed: Observed) -> Decision | None:
+    """Say what a job waits for that learns from others, or that it cannot; None where it can begin."""
+    if observed.last is not None or not learns_from_others(job.spec.transfer):
+        return None
+    if observed.sources is None:
+        return Decision("Running", LOOKING, "spec.transfer: looking for what to learn from")
+    waiting, refused = observed.sources.waiting, observed.sources.refused
+    if waiting is not None:
+        return Decision("Running", WAITING, waiting[1])
+    return None if refused is None else Decision("Failed", *refused)
 
 
 def _missing_nodes(job: FederatedLearningJob, observed: Observed, start: Start) -> str:
     """Say why too few clients have a node that works; empty where there are enough."""
-    if start.round == 0 or not observed.unready:
+    if not observed.unready or (start.round == 0 and not (start.sources and has_probe(job.spec))):
         return ""
     everybody, _ = _cohort(job, start.round, start.attempt, frozenset())
-    least = min(job.spec.participation.min_clients or 1, len(everybody))
+    least = min(job.spec.participation.min_clients or 1, len(everybody)) if start.round else 1
     if len(start.cohort) >= least:
         return ""
     names = sorted(observed.unready)
@@ -175,13 +211,13 @@ def _end_of(spec: JobSpec, observed: Observed) -> Decision | None:
     if number >= rounds:
         return Decision("Succeeded", "RoundsDone", f"all {rounds} rounds are done")
     if spec.stop_condition is not None and number > 0:
-        met = _met(spec.stop_condition, observed.metrics)
+        met = stop_reason(spec.stop_condition, observed.metrics)
         if met:
             return Decision("Succeeded", "StopConditionMet", f"after round {number}: {met}")
     return None
 
 
-def _met(stop: StopCondition, metrics: Sequence[Mapping[str, float]]) -> str:
+def stop_reason(stop: StopCondition, metrics: Sequence[Mapping[str, float]]) -> str:
     """Say how the stop condition is met; empty where it is not.
 
     The threshold is met by the last measured value; patience runs out when `patience` measured

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from controller.sources import Sources
 from pipelines.engine import RunStatus
 
 _MOST_CHANGES = 32
@@ -31,6 +32,9 @@ class Observed:
             something outside was unavailable, or somebody asked for another try since.
         not_before: when the next attempt may start at the earliest, in unix seconds.
         unready: clients whose node cannot take work now.
+        sources: what a job that learns from others has found of them, before round 0; None where it
+            has not looked yet, and for other jobs.
+        beginning: `transfer` of round 0's result; None before it, and for other jobs.
     """
 
     last: Mapping[str, Any] | None = None
@@ -47,6 +51,8 @@ class Observed:
     forgiven_attempts: int = 0
     not_before: float = 0.0
     unready: frozenset[str] = frozenset()
+    sources: Sources | None = None
+    beginning: Mapping[str, Any] | None = None
 
     @property
     def next_round(self) -> int:

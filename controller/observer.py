@@ -32,6 +32,7 @@ class Observer:
         self._metrics: list[Mapping[str, float]] = []
         self._accepted: dict[str, str] = {}
         self._first_model: Mapping[str, Any] | None = None
+        self._beginning: Mapping[str, Any] | None = None
         self._changes: tuple[Mapping[str, Any], ...] = ()
         self._given: dict[str, int] = {}
         self._traffic = {"uplink_bytes": 0, "downlink_bytes": 0}
@@ -83,6 +84,7 @@ class Observer:
             first_model=self._first_model,
             changes=self._changes,
             given=self._given,
+            beginning=self._beginning,
         )
 
     def _take_end(self, run: RunStatus) -> None:
@@ -98,6 +100,7 @@ class Observer:
         self.last = result
         if self._count == 0:
             self._first_model = result["model"]
+            self._beginning = result.get("transfer")
             self.description = result.get("description")
         self._count += 1
         self._new.append(result)

@@ -14,6 +14,7 @@ from fedloom.api.declaration import camel_case
 from fedloom.api.job import FederatedLearningJob, JobSpec
 from fedloom.api.model import Model
 from fedloom.api.pod import PodTemplate
+from fedloom.api.transfer import source_name
 
 AGGREGATION_TASKS = ("describe", "aggregate")
 """Tasks of the aggregation worker's container; all others are a training worker's."""
@@ -118,6 +119,7 @@ def public_parameters(job: FederatedLearningJob) -> Mapping[str, Any]:
         "minClients": spec.participation.min_clients,
         "seed": spec.participation.seed,
         **_privacy_parameters(spec),
+        **_transfer_parameters(spec),
     }
 
 
@@ -130,6 +132,20 @@ def _privacy_parameters(spec: JobSpec) -> dict[str, Any]:
     named = {camel_case(name): value for name, value in (found | local).items()}
     kept = {f"privacy.{k}": v for k, v in named.items() if v is not None and v is not False}
     return kept | {"participation.sampling": spec.participation.sampling}
+
+
+def _transfer_parameters(spec: JobSpec) -> dict[str, Any]:
+    """What a job learns from, under the names of its YAML; nothing for the others."""
+    transfer = spec.transfer
+    if transfer is None:
+        return {}
+    found: dict[str, Any] = {"transfer.mode": transfer.mode, "transfer.fallback": transfer.fallback}
+    if transfer.sources:
+        found["transfer.from"] = ", ".join(source_name(each) for each in transfer.sources)
+    if transfer.anchor is not None:
+        found["transfer.anchor"] = f"{transfer.anchor.kind} {transfer.anchor.mu:g}"
+    found |= {"transfer.personalize": transfer.personalize, "transfer.freeze": transfer.freeze}
+    return {name: value for name, value in found.items() if value}
 
 
 def _parse(text: str) -> Any:

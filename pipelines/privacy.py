@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from fedloom.api.job import JobSpec
+from fedloom.api.transfer import learns_from_others
 
 if TYPE_CHECKING:
     from fedloom.algorithms.privacy.accountant import NoisyRounds
@@ -33,7 +34,27 @@ def epsilon_after(spec: JobSpec, rounds: int) -> float | None:
     noisy = noisy_rounds(spec)
     if noisy is None or spec.privacy is None or spec.privacy.delta is None:
         return None
-    return noisy.epsilon(rounds, spec.privacy.delta)
+    return noisy.epsilon(rounds, spec.privacy.delta, probes=int(has_probe(spec)))
+
+
+def has_probe(spec: JobSpec) -> bool:
+    """Say whether clients are asked for losses before the first round: that spends budget, too."""
+    transfer = spec.transfer
+    return learns_from_others(transfer) and transfer is not None and transfer.mode == "auto"
+
+
+def probe_settings(spec: JobSpec) -> dict[str, Any] | None:
+    """Give how the losses of a probe are noised, and what they reveal; None where they are not."""
+    noisy, transfer = noisy_rounds(spec), spec.transfer
+    if noisy is None or transfer is None:
+        return None
+    epsilon = epsilon_after(spec, 0)
+    return {
+        "noise_multiplier": noisy.noise_multiplier,
+        "bound": transfer.bound,
+        "shift": transfer.bound if transfer.goal == "maximize" else 0.0,
+        "epsilon": epsilon if epsilon is not None and math.isfinite(epsilon) else None,
+    }
 
 
 def privacy_settings(spec: JobSpec, number: int) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@
 
 Brackets are groups: what is inside shares one node and one work folder. `script_tasks` says what a job adds
 whose aggregation worker has a program of its own, `websocket_round` what old images of Sedna get instead,
-`split_round` what mistnet does.
+`split_round` what mistnet does, `transfer_tasks` how a job begins that learns from others.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pipelines.secure_tasks import SecureTasks, is_secure
 from pipelines.server_tasks import ServerTasks
 from pipelines.split_round import SplitRound
 from pipelines.start import Start
+from pipelines.transfer_tasks import TransferTasks
 from pipelines.websocket_round import WebsocketRound
 
 
@@ -41,6 +42,8 @@ class RoundPlanner:
         self._server = ServerTasks(job, datasets, models)
         self._secure = SecureTasks(job.spec) if is_secure(job.spec) else None
         self._downlink = Downlink(job)
+        transfer = TransferTasks(job, datasets, models)
+        self._transfer = transfer if transfer.is_needed else None
         self._other: WebsocketRound | SplitRound | None = None
         if compatibility_of(job.spec) == WEBSOCKET:
             self._other = WebsocketRound(job, datasets, models)
@@ -65,6 +68,8 @@ class RoundPlanner:
         if self._other is not None:
             return self._other.initial(start)
         tasks = [*self._server.describe(start), self._server.initialize()]
+        if self._transfer is not None:
+            tasks[-1:] = self._transfer.around(tasks[-1], start)
         tasks += self._downlink.broadcast(start, after=tasks[-1])
         return [*tasks, self._server.commit(start, depends=(tasks[-1].name,))]
 

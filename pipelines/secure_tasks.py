@@ -17,6 +17,7 @@ from typing import Any
 from fedloom.algorithms.privacy.masks import threshold_of
 from fedloom.api.job import JobSpec
 from fedloom.artifacts import layout
+from pipelines.drift import frozen_tensors, local_tensors
 from pipelines.plan import Placement, Task
 from pipelines.start import Start, reference
 from pipelines.user_settings import command_of
@@ -93,7 +94,7 @@ class SecureTasks:
         settings = {
             "reports": {task.client: task.outputs["report"] for task in sent},
             "min_clients": self._spec.participation.min_clients,
-            "aggregation": {"exclude": list(self._spec.aggregation.exclude)},
+            "aggregation": {"exclude": [*local_tensors(self._spec), *frozen_tensors(start)]},
         }
         return replace(
             task,

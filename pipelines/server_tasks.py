@@ -8,8 +8,9 @@ from typing import Any
 from fedloom.api.dataset import Dataset
 from fedloom.api.job import FederatedLearningJob
 from fedloom.api.model import Model
+from fedloom.api.transfer import learns_from_others
 from fedloom.artifacts import layout
-from pipelines.drift import variate_output, variate_settings
+from pipelines.drift import frozen_tensors, local_tensors, variate_output, variate_settings
 from pipelines.placement import place_server
 from pipelines.plan import Task
 from pipelines.privacy import privacy_settings
@@ -93,7 +94,7 @@ class ServerTasks:
             settings={
                 "algorithm": algorithm.name,
                 "parameters": dict(algorithm.parameters),
-                "aggregation": self._aggregation(),
+                "aggregation": self._aggregation(start),
                 "codec": uplink.codec,
                 "codec_parameters": dict(uplink.parameters),
                 "min_clients": self._spec.participation.min_clients,
@@ -157,17 +158,22 @@ class ServerTasks:
                 "started": start.started,
                 "min_clients": self._spec.participation.min_clients,
                 **({"description": key} if is_described else {}),
+                **({"transfer": True} if self._has_beginning(start) else {}),
+                **_lineage(start),
             },
             placement=self._placement,
             command=command_of("commit"),
         )
+
+    def _has_beginning(self, start: Start) -> bool:
+        return start.round == 0 and learns_from_others(self._spec.transfer)
 
     def _by_rule(self, task: Task, start: Start) -> list[Task]:
         if is_scripted(self._spec):
             return self._script.around(task, start)
         return shared(task, self._spec.aggregation, start)
 
-    def _aggregation(self) -> dict[str, Any]:
+    def _aggregation(self, start: Start) -> dict[str, Any]:
         aggregation = self._spec.aggregation
         return {
             "rule": aggregation.rule,
@@ -175,5 +181,11 @@ class ServerTasks:
             "weights": aggregation.weights,
             "clip_norm": aggregation.clip_norm,
             "clip_quantile": aggregation.clip_quantile,
-            "exclude": list(aggregation.exclude),
+            "exclude": [*local_tensors(self._spec), *frozen_tensors(start)],
         }
+
+
+def _lineage(start: Start) -> dict[str, Any]:
+    """Where the job's first model came from, for every model that follows from it."""
+    source = start.beginning["source"] if start.beginning is not None else None
+    return {} if source is None else {"lineage": source}

@@ -26,6 +26,10 @@ class Start:
             `size_bytes`} of the change that led the clients' model from the round before to this one;
             empty where the model was sent as it is.
         given: client -> the round whose model it was given when it last took part with success.
+        sources: of round 0 of a job that learns from others: the models to learn from, best first,
+            each `name`, `url` or `key`, perhaps `digest` and `credential`, and where it came from.
+        unusable: of the same: `name`, `reason` and `message` of each that is not to be had.
+        beginning: `transfer` of round 0's result; None before it, and for other jobs.
     """
 
     round: int
@@ -39,6 +43,9 @@ class Start:
     changes: tuple[Mapping[str, Any], ...] = ()
     given: Mapping[str, int] = field(default_factory=dict)
     reserves: frozenset[str] = frozenset()
+    sources: tuple[Mapping[str, Any], ...] | None = None
+    unusable: tuple[Mapping[str, str], ...] = ()
+    beginning: Mapping[str, Any] | None = None
 
 
 def reference(artifact: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,6 +31,8 @@ MAKERS = {
     "JobError": 0,
     "UpdateError": 0,
     "StateError": 0,
+    "EngineUnavailableError": 0,
+    "RefusedError": 0,
     "ArtifactError": 0,
     "Finding": 0,
     "Cause": 0,

@@ -17,6 +17,7 @@ from cli.cluster.diagnosis.house import House
 from cli.cluster.diagnosis.probes import Probe, Report, run_probes
 from cli.cluster.server import Server
 from controller.cluster.answers import ApiUnavailableError, ForbiddenError
+from controller.cluster.kfp_settings import OF_THE_JOB
 from controller.cluster.resources import NODES
 from controller.cluster.settings import StoreSettings, region_of
 from fedloom.artifacts.credentials import S3Credentials
@@ -74,6 +75,10 @@ def findings(server: Server, scope: Scope) -> Iterator[Finding]:
     yield from guarded("rights", lambda: rights.user_findings(server, scope))
     yield from guarded("rights", lambda: rights.controller_findings(server, scope, home.account))
     variables = home.variables
+    if variables.get("FEDLOOM_KFP_ENDPOINT"):
+        runs = variables.get("FEDLOOM_KFP_NAMESPACE") or "kubeflow"
+        runs = "" if runs == OF_THE_JOB else runs
+        yield from guarded("kfp", lambda: rights.runs_findings(server, scope, home.account, runs))
     worker = variables.get("FEDLOOM_SERVICE_ACCOUNT") or "fedloom-worker"
     dispatcher = variables.get("FEDLOOM_DISPATCHER_ACCOUNT") or "fedloom-dispatcher"
     yield from guarded(
@@ -111,6 +116,8 @@ def _probes(server: Server, scope: Scope, home: House) -> Iterator[Probe]:
         base = uri.rstrip("/")
         urls["version"] = f"{base}/version"
         urls["api"] = f"{base}/api/2.0/mlflow/experiments/get?experiment_id=0"
+    if endpoint := home.variables.get("FEDLOOM_KFP_ENDPOINT"):
+        urls["kfp"] = f"{endpoint.rstrip('/')}/apis/v2beta1/healthz"
     if urls:
         yield Probe("the cloud", scope.system_namespace, None, urls)
     if store is None:
@@ -130,6 +137,8 @@ def _judged(report: Report, home: House) -> Iterator[Finding]:
         yield verdicts.store_finding(
             report.probe.where, endpoint, answers["store"], is_signed=home.has_keys
         )
+    if "kfp" in answers:
+        yield verdicts.kfp_finding(home.variables["FEDLOOM_KFP_ENDPOINT"], answers["kfp"])
     if "version" in answers:
         uri = home.variables["MLFLOW_TRACKING_URI"]
         yield from verdicts.mlflow_findings(_without_login(uri), answers["version"], answers["api"])

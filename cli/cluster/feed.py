@@ -6,11 +6,14 @@ import queue
 import threading
 from typing import Any
 
+from cli.cluster.kfp_rounds import is_on_kfp, runs_namespace, work_pods
 from cli.cluster.picture import Picture
 from controller.cluster.cache import Cache
+from controller.cluster.kfp_record import kept_of_record, read_records
+from controller.cluster.kfp_runs import RUN_LABEL
 from controller.cluster.kubernetes import Cluster, Document
-from controller.cluster.pods import kept_of_pod
-from controller.cluster.resources import JOBS, LABEL_UID, PODS, WORKFLOWS
+from controller.cluster.pods import Pod, kept_of_pod
+from controller.cluster.resources import CONFIG_MAPS, JOBS, LABEL_UID, PODS, WORKFLOWS
 from controller.cluster.workflows import kept_of_workflow
 from fedloom.api.clients import clients_of
 from fedloom.api.reading import read_job
@@ -36,8 +39,14 @@ class Feed:
         namespaces = (meta["namespace"],)
         selector = f"{LABEL_UID}={self._uid}"
         self._jobs = Cache(cluster, JOBS, namespaces)
-        self._workflows = Cache(cluster, WORKFLOWS, namespaces, selector, kept_of_workflow)
-        self._pods = Cache(cluster, PODS, namespaces, selector, kept_of_pod)
+        self._is_on_kfp = is_on_kfp(job)
+        if self._is_on_kfp:
+            where = (runs_namespace(job),)
+            self._workflows = Cache(cluster, CONFIG_MAPS, where, selector, kept_of_record)
+            self._pods = Cache(cluster, PODS, where, RUN_LABEL, kept_of_pod, index=RUN_LABEL)
+        else:
+            self._workflows = Cache(cluster, WORKFLOWS, namespaces, selector, kept_of_workflow)
+            self._pods = Cache(cluster, PODS, namespaces, selector, kept_of_pod)
         self._jobs.on_change(self._take_job)
         for cache in (self._workflows, self._pods):
             cache.on_change(lambda _: self._changed.set())
@@ -60,9 +69,16 @@ class Feed:
         while not self._versions.empty():
             jobs.append(self._versions.get())
         self._job = jobs[-1] if jobs else self._job
-        workflows, pods = self._workflows.all(), self._pods.all()
+        workflows, pods = self._workflows.all(), self._all_pods()
         names = _names(self._job)
         return [Picture(job, workflows, pods, names) for job in jobs or [self._job]]
+
+    def _all_pods(self) -> list[Pod]:
+        if not self._is_on_kfp:
+            return [*self._pods.all()]
+        records = read_records(self._workflows.all(), self._uid)
+        every = (work_pods(self._pods.labelled(record.run), record) for record in records)
+        return [pod for each in every for pod in each]
 
     @property
     def is_gone(self) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cli.cluster.jobs import find_job, has_ended, title_of
+from cli.cluster.kfp_rounds import is_on_kfp, pods_of_runs
 from cli.cluster.picture import STEP_ORDER
 from cli.cluster.server import Server
 from controller.cluster import pods as reading
@@ -39,6 +40,7 @@ class Wanted:
 class Source:
     """One container; `prefix` is put before each of its lines."""
 
+    namespace: str
     pod: str
     container: str
     prefix: str
@@ -49,7 +51,6 @@ class Source:
 def print_logs(server: Server, namespace: str, name: str, wanted: Wanted) -> int:
     """Print them; give the exit code. Raises JobError where there is nothing left to print."""
     job = find_job(server, namespace, name)
-    place = job["metadata"]["namespace"]
     attempt = newest_attempt(_pods(server, job), wanted.round)
     if attempt is None and not wanted.is_followed:
         raise JobError("NoPods", no_pods(job, wanted))
@@ -60,7 +61,7 @@ def print_logs(server: Server, namespace: str, name: str, wanted: Wanted) -> int
     if not sources:
         raise JobError("NoPods", _nobody(attempt, wanted))
     for source in sources:
-        _print(server, place, source, is_followed=False)
+        _print(server, source, is_followed=False)
     return 0
 
 
@@ -83,6 +84,7 @@ def sources_of(pods: list[Pod], attempt: tuple[int, int], wanted: Wanted) -> Ite
             if container["name"] not in _ARGOS_OWN:
                 state = container["state"]
                 yield Source(
+                    namespace=pod["metadata"]["namespace"],
                     pod=pod["metadata"]["name"],
                     container=container["name"],
                     prefix=f"{who}/{_step(pod, container['name'])}",
@@ -109,6 +111,8 @@ def _nobody(attempt: tuple[int, int], wanted: Wanted) -> str:
 
 
 def _pods(server: Server, job: Document) -> list[Pod]:
+    if is_on_kfp(job):
+        return pods_of_runs(server, job)
     meta = job["metadata"]
     found, _ = server.list(PODS, meta["namespace"], f"{LABEL_UID}={meta['uid']}")
     return [kept for kept in map(reading.kept_of_pod, found) if _is_numbered(kept)]
@@ -133,10 +137,11 @@ def _step(pod: Pod, container: str) -> str:
     return reading.node_name_of(pod).partition(".")[2].partition("(")[0] or container
 
 
-def _print(server: Server, namespace: str, source: Source, *, is_followed: bool) -> None:
+def _print(server: Server, source: Source, *, is_followed: bool) -> None:
     """Print one container's log; a line says so where it has none."""
     try:
-        lines = server.log(namespace, source.pod, source.container, is_followed=is_followed)
+        where = (source.namespace, source.pod, source.container)
+        lines = server.log(*where, is_followed=is_followed)
         if lines is None:
             _say(source.prefix, "(the pod is gone)")
             return
@@ -172,7 +177,7 @@ def _follow(server: Server, job: Document, wanted: Wanted) -> int:
             if key not in known and source.has_begun:
                 known[key] = threading.Thread(
                     target=_print,
-                    args=(server, namespace, source),
+                    args=(server, source),
                     kwargs={"is_followed": True},
                     daemon=True,
                 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,7 @@ class Run:
         damage: what of the folder could not be read, in sentences.
         place: where its artifacts lie.
         privacy: what the last round promised, in words; empty for a job without privacy.
+        beginning: what a job that learns from others begins with; empty for others.
     """
 
     job: Job
@@ -173,3 +175,4 @@ class Run:
     damage: tuple[str, ...]
     place: str
     privacy: str = ""
+    beginning: Mapping[str, Any] = field(default_factory=dict)

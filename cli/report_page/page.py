@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cli.report_page.beginning import beginning_section
 from cli.report_page.facts import Run
 from cli.report_page.figures import metrics_section, timeline_section, traffic_section
 from cli.report_page.headline import headline
@@ -20,6 +21,7 @@ def page(run: Run, now: float) -> str:
     title = f"{text(run.job.namespace)}/{text(run.job.name)}"
     style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     sections = (
+        beginning_section,
         metrics_section,
         traffic_section,
         clients_section,

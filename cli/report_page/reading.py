@@ -47,6 +47,7 @@ class _Found:
     last: Mapping[str, Any] = field(default_factory=dict)
     results: deque[tuple[int, bytes]] = field(default_factory=deque)
     damage: list[str] = field(default_factory=list)
+    beginning: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_run(state: Path) -> Run:
@@ -87,6 +88,7 @@ def read_run(state: Path) -> Run:
         damage=tuple(found.damage),
         place=store.uri,
         privacy=privacy_of(found.last),
+        beginning=found.beginning,
     )
 
 
@@ -104,6 +106,8 @@ def _read_rounds(store: Store) -> _Found:
             found.damage.append(_damaged(store, key, error))
             return found
         found.last = head
+        if expected == 0:
+            found.beginning = mapping(head.get("transfer"))
         found.results.append((expected, data))
         kept_bytes += len(data)
         while kept_bytes > DETAIL_BYTES and len(found.results) > 1:

@@ -23,3 +23,22 @@ class ForbiddenError(TransientError):
 
 class RefusedError(JobError):
     """The API server does not take the object as it is (schema, admission, size)."""
+
+
+class EngineUnavailableError(TransientError):
+    """What runs the rounds does not answer, or not to us; `reason` is for a condition.
+
+    `is_open`: whether what was asked for may have happened all the same.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        message: str,
+        retry_after_seconds: float = 5.0,
+        *,
+        is_open: bool = False,
+    ) -> None:
+        super().__init__(message, retry_after_seconds)
+        self.reason = reason
+        self.is_open = is_open

@@ -9,19 +9,18 @@ or whose making was cut short, is begun anew with its next attempt.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from controller.cluster.answers import ConflictError
-from controller.cluster.cache import Cache
-from controller.cluster.kubernetes import Cluster, Document
-from controller.cluster.nodes import Node
-from controller.cluster.pods import Pod, is_done, is_of, node_name_of
+from controller.cluster.conditions import TrackingFacts
+from controller.cluster.kubernetes import Document
+from controller.cluster.pods import Pod, is_done, is_of, node_name_of, running_seconds
 from controller.cluster.resolve import Finding
 from controller.cluster.resources import SECRETS, WORKFLOWS
 from controller.cluster.services import make_service
-from controller.cluster.settings import Settings
+from controller.cluster.shared import Shared
 from controller.cluster.stores import StoreAccess
 from controller.cluster.submission import compile_submissions
 from controller.cluster.workflows import (
@@ -51,22 +50,6 @@ _UNSEEN_SECONDS = 60.0
 """How long a Workflow that was made may take to show up in the watch."""
 
 
-@dataclass(frozen=True)
-class Shared:
-    """What the engines of all jobs share.
-
-    Attributes:
-        workflows, pods: caches of what belongs to jobs, indexed by the job's uid.
-        nodes: gives all nodes; None where they are not known.
-    """
-
-    cluster: Cluster
-    settings: Settings
-    workflows: Cache
-    pods: Cache
-    nodes: Callable[[], Sequence[Node] | None]
-
-
 def stop_all(shared: Shared, uid: str) -> None:
     """End every Workflow of a job that is open."""
     for workflow in shared.workflows.labelled(uid):
@@ -89,6 +72,10 @@ class ArgoEngine:
         store: the same, opened.
     """
 
+    name = "argo"
+    url = ""
+    trouble: Finding | None = None
+
     def __init__(
         self, shared: Shared, job: FederatedLearningJob, access: StoreAccess, store: Store
     ) -> None:
@@ -102,6 +89,13 @@ class ArgoEngine:
         self.workflow = ""
         self.server_finding: Finding | None = None
         """Why the server's pod of the attempt at hand was given up, where it was."""
+
+    @property
+    def pods_namespace(self) -> str:
+        return self.job.metadata.namespace
+
+    def track(self, facts: TrackingFacts | None) -> None:
+        """Workflows say nothing of tracking."""
 
     def submit(self, plan: Plan) -> None:
         """Make the Workflow and its Secrets; what is there already stays as it is.
@@ -210,6 +204,15 @@ class ArgoEngine:
             if node_name_of(pod).partition("(")[0] == wanted
         ]
         return max(found, key=node_name_of, default=None)
+
+    def commit_seconds(self, now: float) -> float | None:
+        """For how long the pod that commits is at work; None where it is not."""
+        last = self.last_pod()
+        return None if last is None else running_seconds(last, now)
+
+    def next_look_seconds(self) -> float | None:
+        """The watch tells of everything."""
+        return None
 
     def _unseen_submission(self) -> RunStatus | None:
         if self._submitted is None:

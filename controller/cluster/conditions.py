@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from controller.cluster.beginnings import awaited
 from controller.cluster.disclosed import accepted_as, disclosed
 from controller.cluster.edges.reports import WorkerReport
 from controller.cluster.resolve import Finding, Resolved
@@ -73,7 +74,7 @@ class Known:
         resolved: the job and what it refers to.
         decision: what was decided; None where the job cannot be run.
         observed: what that was decided on.
-        workflow: name of the newest workflow, empty before the first.
+        workflow, engine, url: the newest run, empty before the first; what runs it; its page.
         run: the clients of the attempt at hand.
         clients: what the rounds so far say of each client, by name.
         tracking: None where nothing is tracked.
@@ -87,6 +88,8 @@ class Known:
     decision: Decision | None = None
     observed: Observed | None = None
     workflow: str = ""
+    engine: str = "argo"
+    url: str = ""
     run: Mapping[str, ClientRun] = field(default_factory=dict)
     clients: Mapping[str, words.ClientStatus] = field(default_factory=dict)
     tracking: TrackingFacts | None = None
@@ -120,6 +123,7 @@ def _timed(new: Condition, old: Condition | None, generation: int, now: str) -> 
 
 
 _LONGEST_MESSAGE = 4096
+_TOLD = 5
 
 
 def _found(known: Known, before: Mapping[str, Condition]) -> Iterator[Condition]:
@@ -127,6 +131,7 @@ def _found(known: Known, before: Mapping[str, Condition]) -> Iterator[Condition]
     yield _resolved(known)
     yield _suspended(known, before)
     yield from _tracking(known)
+    yield from awaited(known.resolved.job, known.observed)
     yield from _training(known, before)
     yield from disclosed(known.observed.last if known.observed is not None else None)
     if known.decision is None:
@@ -153,9 +158,6 @@ def _told_by_pods(known: Known) -> str:
     ]
     more = f"; and {len(failed) - _TOLD} more" if len(failed) > _TOLD else ""
     return f". Their pods say: {'; '.join(failed[:_TOLD])}{more}" if failed else ""
-
-
-_TOLD = 5
 
 
 def _delivered(known: Known) -> Iterator[Condition]:

@@ -9,19 +9,22 @@ from typing import Any
 
 from controller.cluster import pods as reading
 from controller.cluster import reaper
-from controller.cluster.argo_engine import ArgoEngine, Shared
 from controller.cluster.conditions import ClientRun
+from controller.cluster.engines import engine_of
+from controller.cluster.job_sources import LOOK_SECONDS, JobSources
 from controller.cluster.job_status import client_statuses
 from controller.cluster.nodes import placements_of, seconds_of, unready_clients
 from controller.cluster.pods import Pod
 from controller.cluster.records import SharedObserver
 from controller.cluster.resolve import Finding, Resolved
+from controller.cluster.shared import Shared
 from controller.cluster.stores import StoreAccess
 from controller.decide import Decision
 from controller.described import job_as_described
 from controller.observed import Observed
 from fedloom.api.clients import clients_of
 from fedloom.api.status import FAILED, MOST_CLIENTS_SHOWN, SUCCEEDED, ClientStatus, JobStatus
+from fedloom.api.transfer import learns_from_others
 from pipelines.engine import RunPhase
 from pipelines.plan import Plan
 from pipelines.rounds import RoundPlanner
@@ -39,6 +42,7 @@ CANCELLED = Decision("Failed", "Cancelled", f"cancelled by annotation {CANCEL}")
 Result = Mapping[str, Any]
 
 _MOST_PEEK_SECONDS = 5.0
+_SOURCE_SECONDS = 15.0
 _NO_REASON = ("NoUpdate", "PodDeleted")
 _VAGUE = ("DeadlineExceeded", "PodDeleted")
 
@@ -92,8 +96,10 @@ class JobRun:
         self._shared = shared
         self._attempt = _Attempt()
         self._is_recovered = False
-        self.engine = ArgoEngine(shared, resolved.job, access, self.store)
+        self.engine = engine_of(shared, resolved.job, access, self.store)
         self.observer = SharedObserver(self.store, self.engine)
+        settings = shared.settings
+        self._sources = JobSources(settings.tracking_uri, settings.work, self.store)
         self._take(resolved)
 
     def update(self, resolved: Resolved) -> None:
@@ -136,6 +142,9 @@ class JobRun:
         nodes = self._shared.nodes()
         if nodes is not None:
             observed = replace(observed, unready=unready_clients(self._placements, nodes))
+        if observed.last is None and learns_from_others(self.job.spec.transfer):
+            sources = self._sources.look(self.job, self.resolved.sources)
+            observed = replace(observed, sources=sources)
         self.pods_of_run = self._pods_of(observed)
         self.observed = observed
         return observed, new
@@ -158,13 +167,17 @@ class JobRun:
         limits = self._limits()
         for verdict in reaper.verdicts(self.pods_of_run, nodes, limits, time.time()):
             is_new = self._note(verdict)
-            reaper.carry_out(self._shared.cluster, self.job.metadata.namespace, verdict)
+            reaper.carry_out(self._shared.cluster, self.engine.pods_namespace, verdict)
             if is_new:
                 yield verdict
 
     def next_look_seconds(self, observed: Observed) -> float | None:
         """When to look again though nothing happened."""
         now = time.time()
+        if observed.last is None and learns_from_others(self.job.spec.transfer):
+            seconds = _next_search_seconds(observed)
+            if seconds is not None:
+                return seconds
         waits = [15.0] if self.engine.close_leftovers(observed.next_round - 1) else []
         if observed.not_before > now:
             waits.append(observed.not_before - now)
@@ -172,8 +185,15 @@ class JobRun:
             at_work = self._commit_seconds()
             waits += [] if at_work is None else [min(_MOST_PEEK_SECONDS, max(0.3, at_work / 10))]
             wait = reaper.next_look_seconds(self.pods_of_run, self._limits(), now)
-            waits += [] if wait is None else [wait]
+            asked = self.engine.next_look_seconds()
+            waits += [each for each in (wait, asked) if each is not None]
         return min(waits, default=None)
+
+    @property
+    def where(self) -> dict[str, Any]:
+        """Which run is at work, and where it can be seen."""
+        engine = self.engine
+        return {"workflow": engine.workflow, "engine": engine.name, "url": engine.url}
 
     def client_runs(self, observed: Observed, *, is_final: bool) -> dict[str, ClientRun]:
         """The clients of the attempt at hand, or of that with which the job has ended."""
@@ -215,8 +235,7 @@ class JobRun:
 
     def _commit_seconds(self) -> float | None:
         """For how long the pod that commits is at work; None where it is not."""
-        last = self.engine.last_pod()
-        return None if last is None else reading.running_seconds(last, time.time())
+        return self.engine.commit_seconds(time.time())
 
     def _pods_of(self, observed: Observed) -> list[Pod]:
         run = observed.run
@@ -244,6 +263,15 @@ class JobRun:
             grace_seconds=settings.deadline_grace_seconds,
             lost_node_seconds=settings.lost_node_seconds,
         )
+
+
+def _next_search_seconds(observed: Observed) -> float | None:
+    """When to look for sources again; None where the job need not, or has begun."""
+    if observed.run is not None and observed.run.phase is RunPhase.RUNNING:
+        return None
+    if observed.sources is None:
+        return LOOK_SECONDS
+    return None if observed.sources.waiting is None else _SOURCE_SECONDS
 
 
 def _remembered(before: ClientRun | None, now: ClientRun) -> ClientRun:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from controller.cluster.beginnings import transfer_status
 from controller.cluster.conditions import ClientRun, Known, conditions_of
 from controller.cluster.edges.reports import WorkerReport
 from fedloom.api import status as words
@@ -31,7 +32,8 @@ def status_of(known: Known, previous: JobStatus, now: str) -> JobStatus:
         start_time=previous.start_time or now,
         observed_generation=known.generation,
         clients=tuple(_clients(known, previous)),
-        workflow=WorkflowStatus("argo", known.workflow) if known.workflow else None,
+        workflow=_workflow(known),
+        transfer=previous.transfer,
         tracking=_tracking(known),
     )
     status = _counted(status, known)
@@ -81,6 +83,12 @@ def shown_clients(known: Known) -> tuple[str, ...]:
 def texts(metrics: Mapping[str, float]) -> dict[str, str]:
     """Metrics as Kubernetes has them: numbers as text."""
     return {name: f"{value:.6g}" for name, value in sorted(metrics.items())}
+
+
+def _workflow(known: Known) -> WorkflowStatus | None:
+    if not known.workflow:
+        return None
+    return WorkflowStatus(known.engine, known.workflow, known.url or None)
 
 
 def _phase(known: Known, previous: JobStatus) -> str:
@@ -154,6 +162,7 @@ def _measured(status: JobStatus, known: Known) -> JobStatus:
         current_round=max(1, done if is_over else observed.next_round),
         aggregation_count=done,
         traffic=Traffic(observed.uplink_bytes, observed.downlink_bytes),
+        transfer=transfer_status(observed.beginning) or status.transfer,
     )
     if observed.last is None:
         return status

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from controller.cluster.answers import ConflictError
-from controller.cluster.argo_engine import Shared
 from controller.cluster.edges.gateway import Gateway
 from controller.cluster.edges.reports import Reports
 from controller.cluster.events import Recorder
 from controller.cluster.exposition import Labels, Metrics, resident_bytes, serve
+from controller.cluster.kfp_api import KfpApi
+from controller.cluster.kfp_poll import RunPoll
+from controller.cluster.kfp_runs import KfpRuns
 from controller.cluster.kubernetes import ApiServer, Cluster
 from controller.cluster.leader import Leader
 from controller.cluster.logs import log, log_as_lines
@@ -28,7 +30,8 @@ from controller.cluster.objects import CachedObjects
 from controller.cluster.publishing import Publishing
 from controller.cluster.reconcile import Key, Reconciler, Surroundings
 from controller.cluster.settings import Settings, read_settings
-from controller.cluster.watches import Watches
+from controller.cluster.shared import Shared
+from controller.cluster.watches import RunWatches, Watches
 from controller.cluster.work_queue import WorkQueue
 from controller.publisher import Publisher
 from fedloom.errors import FedloomError, InvalidJobError, TransientError
@@ -59,17 +62,19 @@ class Controller:
         self._settings = settings
         self.queue: WorkQueue[Key] = WorkQueue()
         self.watches = Watches(cluster, settings.namespaces, self.queue.add)
+        self.run_watches, kfp = self._kfp(cluster)
         self.leader = Leader(cluster, settings.own_namespace, LEASE, settings.identity)
         self.metrics = Metrics(_HELP)
         self.publishing = _publishing(settings)
         reports = Reports()
         self.link = self._link(cluster, reports)
         watches = self.watches
-        objects = CachedObjects(cluster, (watches.datasets, watches.models), watches.nodes)
+        known = (watches.jobs, watches.datasets, watches.models)
+        objects = CachedObjects(cluster, known, watches.nodes)
         self.reconciler = Reconciler(
             Surroundings(
                 shared=Shared(
-                    cluster, settings, watches.workflows, watches.pods, watches.nodes.all
+                    cluster, settings, watches.workflows, watches.pods, watches.nodes.all, kfp
                 ),
                 jobs=watches.jobs,
                 objects=objects,
@@ -87,6 +92,8 @@ class Controller:
     def run(self) -> int:
         """Work until stopped (0) or until the Lease is lost (1)."""
         self.watches.start()
+        if self.run_watches is not None:
+            self.run_watches.start()
         self.leader.start()
         while not (self.watches.is_synced and self.leader.is_leader):
             if self._stopping.wait(0.05):
@@ -163,6 +170,15 @@ class Controller:
         self.leader.stop()
         if self.publishing is not None:
             self.publishing.close()
+
+    def _kfp(self, cluster: Cluster) -> tuple[RunWatches | None, KfpRuns | None]:
+        settings = self._settings.kfp
+        if settings is None:
+            return None, None
+        watches = RunWatches(cluster, settings, self._settings.namespaces, self.queue.add)
+        api = KfpApi(settings.connection)
+        runs = KfpRuns(cluster, settings, api, RunPoll(api), watches.records, watches.pods)
+        return watches, runs
 
     def _link(self, cluster: Cluster, reports: Reports) -> Gateway | None:
         link, own = self._settings.link, self._settings.own_namespace

@@ -23,7 +23,7 @@ HOSTNAME_LABEL = "kubernetes.io/hostname"
 
 def kept_of_node(node: Node) -> dict[str, Any]:
     """What the controller remembers of a node."""
-    meta, status = node["metadata"], node.get("status") or {}
+    meta, spec, status = node["metadata"], node.get("spec") or {}, node.get("status") or {}
     conditions = status.get("conditions") or ()
     return {
         "metadata": {
@@ -31,7 +31,10 @@ def kept_of_node(node: Node) -> dict[str, Any]:
             "labels": meta.get("labels") or {},
             "resourceVersion": meta.get("resourceVersion", ""),
         },
-        "spec": {"unschedulable": bool((node.get("spec") or {}).get("unschedulable"))},
+        "spec": {
+            "unschedulable": bool(spec.get("unschedulable")),
+            "taints": [{"effect": each.get("effect")} for each in spec.get("taints") or ()],
+        },
         "status": {
             "conditions": [
                 {key: each.get(key) for key in ("type", "status", "lastTransitionTime")}
@@ -110,6 +113,19 @@ def runtime_of(wanted: str, placement: Placement, nodes: Sequence[Node]) -> str:
         if all(label in labels for label in _KUBEEDGE_LABELS):
             return "dispatch"
     return "direct"
+
+
+def open_edges(nodes: Iterable[Node]) -> list[str]:
+    """Name the edge nodes that take any pod which nobody keeps away from them."""
+    return [
+        node["metadata"]["name"]
+        for node in nodes
+        if _KUBEEDGE_LABELS[0] in _labels(node)
+        and not any(
+            each.get("effect") in ("NoSchedule", "NoExecute")
+            for each in (node.get("spec") or {}).get("taints") or ()
+        )
+    ]
 
 
 def seconds_of(time: str | None) -> float | None:

@@ -15,7 +15,7 @@ from pipelines.engines.argo_reasons import cause_of_waiting
 Pod = Mapping[str, Any]
 
 NODE_ID = "workflows.argoproj.io/node-id"
-_NODE_NAME = "workflows.argoproj.io/node-name"
+NODE_NAME = "workflows.argoproj.io/node-name"
 _ARGOS_OWN = ("init", "wait")
 _BROKEN_STARTS = frozenset(
     {
@@ -36,7 +36,7 @@ def kept_of_pod(pod: Pod) -> dict[str, Any]:
     meta, status = pod["metadata"], pod.get("status") or {}
     kept = ("name", "namespace", "uid", "labels", "creationTimestamp", "deletionTimestamp")
     given = meta.get("annotations") or {}
-    annotations = {key: given[key] for key in (NODE_ID, _NODE_NAME) if key in given}
+    annotations = {key: given[key] for key in (NODE_ID, NODE_NAME) if key in given}
     return {
         "metadata": {key: meta[key] for key in (*kept, "resourceVersion") if key in meta}
         | {"annotations": annotations, "job": _owner_job(meta)},
@@ -103,7 +103,7 @@ def age_seconds(pod: Pod, now: float) -> float:
 
 def node_name_of(pod: Pod) -> str:
     """Argo's name of the step that the pod is: `<workflow>.<task>`, and `(<n>)` where it has retries."""
-    return str(pod["metadata"]["annotations"].get(_NODE_NAME, ""))
+    return str(pod["metadata"]["annotations"].get(NODE_NAME, ""))
 
 
 def is_done(pod: Pod) -> bool:

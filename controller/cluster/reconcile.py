@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from controller.cluster.argo_engine import Shared, stop_all
+from controller.cluster.answers import EngineUnavailableError
 from controller.cluster.cache import Cache
 from controller.cluster.conditions import Known
 from controller.cluster.delivering import Deliveries
 from controller.cluster.edges.reports import Reports
+from controller.cluster.engines import engine_name, has_open, stop_all, sweep, trouble_of
 from controller.cluster.events import NORMAL, WARNING, Recorder
 from controller.cluster.exposition import Metrics
 from controller.cluster.feedback import rfc3339
@@ -27,9 +28,9 @@ from controller.cluster.logs import log
 from controller.cluster.publishing import Publishing
 from controller.cluster.resolve import Finding, Objects, Resolved, resolve
 from controller.cluster.resources import JOBS
+from controller.cluster.shared import Shared
 from controller.cluster.stores import access_of
 from controller.cluster.telling import Teller
-from controller.cluster.workflows import is_open
 from controller.decide import Decision, decide
 from controller.observed import Observed
 from fedloom.api.reading import read_status
@@ -85,15 +86,17 @@ class Reconciler:
         document = self._around.jobs.get(*key)
         if document is None or document["metadata"].get("deletionTimestamp"):
             self._forget(key)
+            sweep(self._around.shared, key, None)
             return None
         uid = document["metadata"]["uid"]
+        sweep(self._around.shared, key, uid)
         if self._uids.setdefault(key, uid) != uid:
             self._forget(key)  # deleted and made again between two looks
             self._uids[key] = uid
         previous = self._previous(key, document)
         is_over = is_final(previous) and not is_reopened(document, previous)
         # Where a workflow is at work, somebody else wrote that the job is over.
-        is_over &= not any(map(is_open, self._around.shared.workflows.labelled(uid)))
+        is_over &= not has_open(self._around.shared, key, uid)
         is_owed = self._tracking.is_owed(previous) or self._deliveries.is_owed(previous)
         if is_over and key not in self._runs and not is_owed:
             return None
@@ -115,11 +118,9 @@ class Reconciler:
             known = self._decided(run, known, observed)
             if known.decision is not None and known.decision.start is not None:
                 known = self._start(document, run, known)
-        except StoreUnavailableError as error:
-            log.warning("the store does not answer: %s", error, extra={"job": "/".join(key)})
-            message = "the store of the job does not answer; the controller tries again"
-            trouble = Finding("StoreUnavailable", message)
-            known = replace(self._known(document, run, resolved), trouble=trouble)
+        except (StoreUnavailableError, EngineUnavailableError) as error:
+            log.warning("it does not answer: %s", error, extra={"job": "/".join(key)})
+            known = replace(self._known(document, run, resolved), trouble=trouble_of(error))
             self._say(key, document, known)
             raise
         except JobError as error:
@@ -144,9 +145,7 @@ class Reconciler:
         )
         if run is None:
             return known
-        return replace(
-            known, observed=run.observed, workflow=run.engine.workflow, clients=run.clients
-        )
+        return replace(known, observed=run.observed, clients=run.clients, **run.where)
 
     def _decided(self, run: JobRun, known: Known, observed: Observed) -> Known:
         decision = run.refusal or decide(run.job, observed, time.time())
@@ -159,7 +158,8 @@ class Reconciler:
             known,
             decision=decision,
             observed=observed,
-            workflow=run.engine.workflow,
+            trouble=run.engine.trouble,
+            **run.where,
             run=run.client_runs(observed, is_final=decision.is_final),
             clients=run.clients,
             tracking=self._tracking.facts(run),
@@ -172,6 +172,7 @@ class Reconciler:
         assert decision.start is not None
         assert observed is not None
         start = decision.start
+        run.engine.track(known.tracking)
         run.engine.submit(run.plan(start))
         seconds = None
         if observed.last is not None and start.attempt == 1:
@@ -188,7 +189,7 @@ class Reconciler:
                 "seconds": seconds,
             },
         )
-        return replace(known, workflow=run.engine.workflow)
+        return replace(known, **run.where)
 
     def _end(
         self, key: Key, document: Document, run: JobRun, decision: Decision, *, is_kept: bool
@@ -208,7 +209,7 @@ class Reconciler:
         known = self._known(document, self._runs.get(key), resolved)
         is_over = is_final(self._previous(key, document))
         if is_cancelled(document["metadata"].get("annotations") or {}) and not is_over:
-            stop_all(self._around.shared, document["metadata"]["uid"])
+            stop_all(self._around.shared, key, document["metadata"]["uid"])
             self._say(key, document, replace(known, decision=CANCELLED))
             return None
         finding = resolved.invalid or resolved.missing
@@ -263,8 +264,7 @@ class Reconciler:
             self._around.jobs.take("MODIFIED", written)
 
     def _remember(self, key: Key, status: JobStatus) -> None:
-        run = self._runs.get(key)
-        if run is not None:
+        if (run := self._runs.get(key)) is not None:
             run.last_status = status
 
     def _previous(self, key: Key, document: Document) -> JobStatus:
@@ -282,8 +282,8 @@ class Reconciler:
         around = self._around
         access = access_of(resolved.job, resolved.secret, around.shared.settings.store)
         access = replace(access, secrets=resolved.secrets)
-        run = self._runs.get(key)
-        if run is None or run.access != access:
+        run, engine = self._runs.get(key), engine_name(resolved.job, around.shared)
+        if run is None or run.access != access or run.engine.name != engine:
             run = self._runs[key] = JobRun(around.shared, resolved, access)
         else:
             run.update(resolved)

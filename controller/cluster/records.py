@@ -28,6 +28,7 @@ PASSING_REASONS = frozenset(
         "NodeLost",
         "PodDeleted",
         "Preempted",
+        "RunDeleted",
         "StoreUnavailable",
         "StoreUnavailableError",
         "WorkflowLost",

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 from controller.cluster.nodes import Node, matching, placements_of
-from controller.cluster.resources import DATASETS, MODELS, SECRETS, Resource
+from controller.cluster.resources import DATASETS, JOBS, MODELS, SECRETS, Resource
+from controller.cluster.sources import look_at_sources, source_secrets
 from controller.images import Images, with_images
+from controller.sources import Looked
 from fedloom.api import status as words
 from fedloom.api.clients import clients_of
 from fedloom.api.dataset import Dataset
@@ -54,7 +56,8 @@ class Resolved:
         invalid: what is wrong with the document, for the condition Accepted.
         missing: what it refers to and is not there or not usable, for ResolvedRefs.
         secret: of spec.transmitter.s3.credentialName, where that is set.
-        secrets: by name, those that open urls of Datasets and Models.
+        secrets: by name, those that open urls of Datasets, Models, and what the job learns from.
+        sources: of a job that learns from others, what is known of each but those in the registry.
     """
 
     job: FederatedLearningJob | None
@@ -64,6 +67,7 @@ class Resolved:
     models: Mapping[str, Model] = field(default_factory=dict)
     secret: Secret | None = None
     secrets: Mapping[str, Secret] = field(default_factory=dict)
+    sources: tuple[Looked, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -87,6 +91,10 @@ def resolve(document: Mapping[str, Any], objects: Objects, images: Images = _NO_
         for _, name in credentials_named(job, found, known)
         if (each := search.secret(name)) is not None
     }
+    sources = look_at_sources(job, objects)
+    for name in source_secrets(sources):
+        if name not in secrets and (each := search.secret(name)) is not None:
+            secrets[name] = each
     s3 = job.spec.transmitter.s3 if job.spec.transmitter else None
     search.look_at_nodes(found)
     return Resolved(
@@ -96,11 +104,12 @@ def resolve(document: Mapping[str, Any], objects: Objects, images: Images = _NO_
         models=known,
         secret=secrets.get(s3.credential_name or "") if s3 is not None else None,
         secrets=secrets,
+        sources=sources,
     )
 
 
 def names_of(document: Mapping[str, Any]) -> set[tuple[str, str]]:
-    """(kind, name) of every Dataset and Model that a job's document names, valid or not."""
+    """(kind, name) of every Dataset, Model and job that a job's document names, valid or not."""
     spec = document.get("spec")
     workers = _inside(spec, "trainingWorkers")
     datasets = [_inside(each, "dataset", "name") for each in workers or ()]
@@ -110,7 +119,11 @@ def names_of(document: Mapping[str, Any]) -> set[tuple[str, str]]:
         _inside(spec, "pretrainedModel", "name"),
         _inside(spec, "output", "model", "name"),
     ]
+    sources = _inside(spec, "transfer", "from") or ()
+    models += [_inside(source, "model") for source in sources]
+    jobs = [_inside(source, "job") for source in sources]
     named = {("Dataset", name) for name in datasets} | {("Model", name) for name in models}
+    named |= {(JOBS.kind, name) for name in jobs}
     return {(kind, name) for kind, name in named if isinstance(name, str)}
 
 

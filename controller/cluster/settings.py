@@ -25,6 +25,8 @@ FEDLOOM_LINK_NAMESPACE     where they run; fedloom-edge if unset
 FEDLOOM_LINK_ACCOUNT       their service account; fedloom-local-controller if unset
 FEDLOOM_LINK_CERTIFICATE_SECONDS  how long a node's certificate is valid; 604800, a week, if unset
 FEDLOOM_WORK               a folder for what may be lost; a temporary one if unset
+FEDLOOM_ENGINE             argo or kfp: what runs jobs whose spec.engine says nothing; argo if unset
+FEDLOOM_KFP_...            Kubeflow Pipelines: see `kfp_settings`
 POD_NAMESPACE, POD_NAME    where the Lease is and who holds it; default and the host's name if unset
 """
 
@@ -37,6 +39,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from controller.cluster.kfp_settings import KfpSettings, read_kfp_settings
 from controller.images import Images, read_images
 from fedloom.artifacts.credentials import S3Credentials
 from fedloom.errors import InvalidJobError, Problem
@@ -90,6 +93,8 @@ class Settings:
     link: LinkSettings | None = None
     clients_per_workflow: int = 4_000
     images: Images = field(default_factory=dict)
+    engine: str = "argo"
+    kfp: KfpSettings | None = None
 
 
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -122,6 +127,8 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         link=reading.link(),
         clients_per_workflow=max(1, int(reading.number("FEDLOOM_CLIENTS_PER_WORKFLOW", 4_000))),
         images=reading.images(),
+        engine=reading.choice("FEDLOOM_ENGINE", ("argo", "kfp")),
+        kfp=read_kfp_settings(environ, reading.problems),
     )
     if reading.problems:
         raise InvalidJobError(reading.problems)

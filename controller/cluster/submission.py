@@ -46,13 +46,13 @@ def compile_submissions(
 
     Raises JobError where the plan cannot be run like this.
     """
-    setting = _setting(plan, job, access, settings, nodes)
+    setting = setting_of(plan, job, access, settings, nodes)
     urls = url_signer(access, settings.deadline_grace_seconds)
     for part, workflow in argo.compile_round(plan, setting):
         secrets = argo_secrets.client_secrets(part, setting, urls)
         if not part.part:
-            signed = _server_downloads(part, access)
-            secrets.append(argo_secrets.server_secret(part, setting, _keys(access), signed))
+            signed = server_downloads(part, access)
+            secrets.append(argo_secrets.server_secret(part, setting, store_keys(access), signed))
         secrets += argo_secrets.dispatch_secrets(part, setting)
         yield Submission(workflow, secrets, service_of(part, setting))
 
@@ -84,7 +84,7 @@ def url_signer(access: StoreAccess, grace_seconds: float) -> Callable[[Task], Ur
     return sign
 
 
-def _server_downloads(plan: Plan, access: StoreAccess) -> dict[str, str]:
+def server_downloads(plan: Plan, access: StoreAccess) -> dict[str, str]:
     """Sign what the cloud's tasks download."""
     found: dict[str, str] = {}
     for task in plan.tasks:
@@ -95,7 +95,7 @@ def _server_downloads(plan: Plan, access: StoreAccess) -> dict[str, str]:
     return found
 
 
-def _setting(
+def setting_of(
     plan: Plan,
     job: FederatedLearningJob,
     access: StoreAccess,
@@ -147,7 +147,7 @@ def _dispatched(plan: Plan, wanted: str, nodes: Sequence[Node]) -> frozenset[str
     )
 
 
-def _keys(access: StoreAccess) -> dict[str, str]:
+def store_keys(access: StoreAccess) -> dict[str, str]:
     credentials = access.credentials
     keys = {
         "AWS_ACCESS_KEY_ID": credentials.access_key,

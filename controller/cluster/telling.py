@@ -71,6 +71,11 @@ class Teller:
             reason, message = description_notice(result["description"])
             kind = WARNING if reason == NOT_DESCRIBED else NORMAL
             self._recorder.tell(document, kind, reason, message)
+        if "transfer" in result:
+            begun = result["transfer"]
+            kind = NORMAL if begun["is_sure"] else WARNING
+            message = f"begins with {begun['choice']}: {begun['reason']}: {begun['message']}"
+            self._recorder.tell(document, kind, "TransferChosen", message)
         for name, client in list(bad.items())[:_EVENTS_A_ROUND]:
             message = f"round {number}, client {name}: {client['reason']}: {client['message']}"
             self._recorder.tell(document, WARNING, "ClientDropped", message)

@@ -8,11 +8,15 @@ from typing import Any
 
 from controller.cluster.cache import Cache
 from controller.cluster.job_status import is_final
+from controller.cluster.kfp_record import LABEL_KEY, kept_of_record, read_record
+from controller.cluster.kfp_runs import RUN_LABEL
+from controller.cluster.kfp_settings import KfpSettings
 from controller.cluster.kubernetes import Cluster, Document
 from controller.cluster.nodes import kept_of_node
 from controller.cluster.pods import kept_of_pod
 from controller.cluster.resolve import names_of
 from controller.cluster.resources import (
+    CONFIG_MAPS,
     DATASETS,
     JOBS,
     LABEL_NAME,
@@ -86,6 +90,7 @@ class Watches:
             for kind, name in named:
                 self._namers.setdefault((kind, key[0], name), set()).add(key)
         self._enqueue(key)
+        self._reference_changed(JOBS.kind, document)
 
     def _reference_changed(self, kind: str, document: Document) -> None:
         namespace, name = _key(document)
@@ -112,6 +117,50 @@ class Watches:
         name = (meta.get("labels") or {}).get(LABEL_NAME)
         if name is not None and self.jobs.get(meta["namespace"], name) is not None:
             self._enqueue((meta["namespace"], name))
+
+
+class RunWatches:
+    """Where Kubeflow Pipelines runs rounds: the records of runs, and the pods of all its runs.
+
+    The controller does not wait for them: only jobs that run there do.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        settings: KfpSettings,
+        namespaces: tuple[str, ...],
+        enqueue: Callable[[Key], None],
+    ) -> None:
+        self._enqueue = enqueue
+        self._jobs: dict[str, Key] = {}  # by the ids of their runs
+        where = (settings.namespace,) if settings.namespace else namespaces
+        self.records = Cache(
+            cluster, CONFIG_MAPS, where, LABEL_KEY, kept_of_record, index=LABEL_KEY
+        )
+        self.pods = Cache(cluster, PODS, where, RUN_LABEL, kept_of_pod, index=RUN_LABEL)
+        self.all = (self.records, self.pods)
+        self.records.on_change(self._record_changed)
+        self.pods.on_change(self._run_pod_changed)
+
+    def start(self) -> None:
+        for cache in self.all:
+            cache.start()
+
+    def _record_changed(self, document: Document) -> None:
+        record = read_record(document)
+        if record is None:
+            return
+        if self.records.get(record.namespace, record.name) is None:
+            self._jobs.pop(record.run, None)
+        elif record.run:
+            self._jobs[record.run] = record.job
+        self._enqueue(record.job)
+
+    def _run_pod_changed(self, document: Document) -> None:
+        run = (document["metadata"].get("labels") or {}).get(RUN_LABEL, "")
+        if run in self._jobs:
+            self._enqueue(self._jobs[run])
 
 
 def _key(document: Mapping[str, Any]) -> Key:

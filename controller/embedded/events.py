@@ -37,6 +37,13 @@ def round_event(result: Mapping[str, Any]) -> Event:
     }
 
 
+def beginning_event(beginning: Mapping[str, Any]) -> Event:
+    """What a job that learns from others begins with, and why."""
+    names = ("mode", "choice", "kind", "reason", "message", "is_sure", "scores", "unusable")
+    shown = {name: beginning[name] for name in (*names, "source", "traffic", "epsilon")}
+    return {"event": "transfer", **shown}
+
+
 def finished_event(
     decision: Decision,
     last: Mapping[str, Any] | None,

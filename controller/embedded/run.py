@@ -14,7 +14,7 @@ from controller.decide import Decision, decide
 from controller.described import description_notice, job_as_described
 from controller.description import describe
 from controller.embedded.downloads import bring_here
-from controller.embedded.events import finished_event, round_event
+from controller.embedded.events import beginning_event, finished_event, round_event
 from controller.embedded.preflight import check_machine
 from controller.embedded.scratch import clear_memory, memory_folder
 from controller.embedded.state import StateFolder
@@ -27,6 +27,7 @@ from controller.embedded.tracking import (
 )
 from controller.observed import Observed
 from controller.observer import Observer
+from controller.sources import WAITING, Sources
 from fedloom.api.compatibility import WEBSOCKET
 from fedloom.api.dataset import Dataset
 from fedloom.api.documents import Documents
@@ -35,6 +36,7 @@ from fedloom.api.lookup import datasets_of, models_of
 from fedloom.api.model import Model
 from fedloom.api.sedna import as_scripts
 from fedloom.api.split_fields import is_split
+from fedloom.api.transfer import learns_from_others
 from fedloom.artifacts import layout
 from fedloom.artifacts.store import Store
 from fedloom.artifacts.transient import TransientUpdates
@@ -99,11 +101,21 @@ def run_embedded(order: Order, on_event: Callable[[Event], None]) -> Decision:
             sizes = check_machine(order.job, *found, order.documents.base_folder)
         engine = LocalEngine(store, order.parallel, settings, sizes)
         run = _Run(state.job, store, engine, found, on_event)
+        run.search = _search(order, state)
         try:
             return run.to_the_end(order, state)
         finally:
             engine.close()
             _clear(state)
+
+
+def _search(order: Order, state: StateFolder) -> Callable[[], Sources] | None:
+    """Give what looks for the sources of a job that learns from others; None for one that does not."""
+    if not learns_from_others(state.job.spec.transfer):
+        return None
+    from controller.embedded.sources import SourceSearch  # of no concern to other jobs
+
+    return SourceSearch(order.documents, state.job, state, order.tracking_uri).look
 
 
 def _clear(state: StateFolder) -> None:
@@ -131,6 +143,8 @@ class _Run:
         self._observer = Observer(store, engine)
         self._is_described = not has_description(job.spec)
         self._refusal: Decision | None = None
+        self.search: Callable[[], Sources] | None = None
+        self._sources: Sources | None = None
 
     def to_the_end(self, order: Order, state: StateFolder) -> Decision:
         self._observer.recover()
@@ -144,7 +158,7 @@ class _Run:
         try:
             for result in self._observer.take_new():
                 tracking.publish(result)
-            decision = self._loop(self._observer.observe(), tracking)
+            decision = self._loop(self._observe(), tracking)
         except BaseException:
             tracking.finish("KILLED")
             raise
@@ -188,8 +202,27 @@ class _Run:
                     self._store.delete(layout.updates_folder(result["round"]))
             if decision.is_final or decision.is_waiting:
                 return decision
+            self._wait(decision)
+            observed = self._observe()
+
+    def _observe(self) -> Observed:
+        """Look at the rounds and, before the first of a job that learns from others, at its sources."""
+        observed = self._observer.observe()
+        if self.search is None or observed.last is not None:
+            return observed
+        if self._sources is None or self._sources.waiting is not None:
+            before, self._sources = self._sources, self.search()
+            waiting = self._sources.waiting
+            if waiting is not None and (before is None or before.waiting != waiting):
+                self._notice(WAITING, waiting[1])
+        return replace(observed, sources=self._sources)
+
+    def _wait(self, decision: Decision) -> None:
+        """Wait until something may have changed."""
+        if decision.reason == WAITING:
+            time.sleep(_LOOK_SECONDS)
+        else:
             self._engine.wait(_LOOK_SECONDS)
-            observed = self._observer.observe()
 
     def _take_description(self) -> None:
         """Run the job as its aggregation program described it, once that is known."""
@@ -204,6 +237,8 @@ class _Run:
     def _tell(self, result: Mapping[str, Any]) -> None:
         if result["round"] > 0:
             self._on_event(round_event(result))
+        elif "transfer" in result:
+            self._on_event(beginning_event(result["transfer"]))
 
     def _notice(self, reason: str, message: str) -> None:
         self._on_event({"event": "notice", "reason": reason, "message": message})

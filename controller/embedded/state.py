@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.api.job import FederatedLearningJob
+from fedloom.api.transfer import ALLOWED_ANNOTATION
 from fedloom.artifacts import layout
 from fedloom.errors import StateError
 
@@ -134,6 +135,8 @@ class StateFolder:
             "created": time.time(),
             "spec": _plain(job),
         }
+        if ALLOWED_ANNOTATION in meta.annotations:
+            record["transfer_to"] = meta.annotations[ALLOWED_ANNOTATION]
         temporary = self.root / ".job.json.part"
         temporary.write_text(json.dumps(record, indent=1, sort_keys=True))
         temporary.replace(self.root / "job.json")

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fedloom.api import capabilities, defaults
+from fedloom.api.engine_fields import engine_fields
 from fedloom.api.job import JobSpec
 from fedloom.api.learning import Privacy
 from fedloom.api.quorum import rule_of
 from fedloom.api.script_rule import script_problems
 from fedloom.api.split_fields import split_fields
+from fedloom.api.transfer_fields import transfer_fields
 from fedloom.api.websocket_fields import websocket_fields
 from fedloom.errors import Problem
 
@@ -36,7 +38,8 @@ def incompatible_fields(spec: JobSpec) -> Iterator[Problem]:
     yield from _sparse(spec, rule)
     yield from _drift(spec, algorithm.name, rule)
     yield from _participation(spec)
-    yield from _transfer(spec)
+    yield from transfer_fields(spec, algorithm.name)
+    yield from engine_fields(spec)
     if spec.privacy is not None:
         yield from _privacy(spec.privacy)
         if spec.privacy.noise_multiplier is not None:
@@ -143,16 +146,6 @@ def _participation(spec: JobSpec) -> Iterator[Problem]:
     if participation.sampling == "poisson" and participation.clients_per_round is None:
         message = "got 'poisson' without clientsPerRound, the number of clients on average"
         yield Problem("spec.participation.sampling", message)
-
-
-def _transfer(spec: JobSpec) -> Iterator[Problem]:
-    transfer = spec.transfer
-    if transfer is not None and (transfer.sources or transfer.anchor is None):
-        message = (
-            "learning from other jobs is known, but not part of this version: expected an anchor "
-            "alone, which holds the weights near the first model"
-        )
-        yield Problem("spec.transfer", message)
 
 
 def _privacy(privacy: Privacy) -> Iterator[Problem]:

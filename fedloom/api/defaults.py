@@ -23,6 +23,7 @@ from fedloom.api.outcome import Output
 from fedloom.api.pod import PodTemplate
 from fedloom.api.quorum import rule_of
 from fedloom.api.split_parameters import written_hyperparameters, written_parameters
+from fedloom.api.transfer import Transfer, learns_from_others
 from fedloom.errors import InvalidJobError, Problem
 
 ROUNDS_VARIABLES = ("exit_round", "rounds")
@@ -40,6 +41,7 @@ def with_defaults(job: FederatedLearningJob) -> FederatedLearningJob:
     - aggregation.weights: by examples; uniform where updates are noised or masked;
     - participation.clients_per_round: the number of training workers;
     - participation.min_clients: the clients of a round, so by default nobody may be missing;
+    - transfer: auto, where sources are given; scratch as its fallback, fail as that of other modes;
     - output.registeredModel: of a job of Sedna the name of its Model;
     - compat: sedna, where the job has Sedna's own fields only.
 
@@ -62,6 +64,7 @@ def with_defaults(job: FederatedLearningJob) -> FederatedLearningJob:
         aggregation=_aggregation(spec),
         compression=compression,
         participation=_participation(spec),
+        transfer=_transfer(spec.transfer),
         output=_output(spec),
         compat=compatibility_of(spec) or None,
     )
@@ -154,6 +157,14 @@ def default_weights(spec: JobSpec) -> str:
 
 def _is_noisy(spec: JobSpec) -> bool:
     return spec.privacy is not None and spec.privacy.noise_multiplier is not None
+
+
+def _transfer(transfer: Transfer | None) -> Transfer | None:
+    if transfer is None or not learns_from_others(transfer):
+        return transfer
+    mode = transfer.mode or "auto"
+    fallback = transfer.fallback or ("scratch" if mode == "auto" else "fail")
+    return replace(transfer, mode=mode, fallback=fallback)
 
 
 def _parameters(

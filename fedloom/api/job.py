@@ -11,17 +11,15 @@ from fedloom.api.declaration import Bounds, Declared, Form, Rule
 from fedloom.api.learning import (
     Aggregation,
     Algorithm,
-    Anchor,
     CodecSpec,
     Compression,
     Participation,
     Privacy,
-    Transfer,
-    TransferSource,
 )
 from fedloom.api.metadata import ObjectMeta, Reference
 from fedloom.api.outcome import Evaluation, Output, StopCondition
 from fedloom.api.pod import PodTemplate
+from fedloom.api.transfer import Anchor, RegistrySearch, Transfer, TransferSource
 
 __all__ = [
     "MOST_ROUNDS",
@@ -40,6 +38,7 @@ __all__ = [
     "Output",
     "Participation",
     "Privacy",
+    "RegistrySearch",
     "S3Transmitter",
     "StopCondition",
     "TrainingWorker",
@@ -96,7 +95,8 @@ class Engine:
     name: Annotated[
         str | None,
         Declared(
-            "The workflow engine; the controller's own choice if left out.",
+            "argo: a Workflow per round; kfp: a run of Kubeflow Pipelines per round. "
+            "The controller's own choice if left out.",
             Bounds(choices=("argo", "kfp")),
         ),
     ] = None
@@ -111,6 +111,18 @@ class EdgeState:
         Declared(
             "A folder of the node.",
             Bounds(pattern=r"/.*", pattern_meaning="an absolute path", max_length=4096),
+        ),
+    ] = None
+    claim: Annotated[
+        str | None,
+        Declared(
+            "With engine kfp, which has no folders of nodes: a PersistentVolumeClaim where it runs "
+            "its pods. {client} and {node} stand for the client's name and its node's.",
+            Bounds(
+                pattern=r"([-a-z0-9.]|\{client\}|\{node\})+",
+                pattern_meaning="the name of a claim, {client} and {node} in it",
+                max_length=253,
+            ),
         ),
     ] = None
 
@@ -217,7 +229,7 @@ class JobSpec:
     ] = field(default_factory=Participation)
     privacy: Annotated[Privacy | None, Declared("Privacy of the updates.")] = None
     transfer: Annotated[
-        Transfer | None, Declared("Learning from other jobs' models. Not in this version.")
+        Transfer | None, Declared("Learning from other jobs' models, and models of one's own.")
     ] = None
     evaluation: Annotated[
         Evaluation | None,

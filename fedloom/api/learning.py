@@ -259,38 +259,3 @@ class Privacy:
             Bounds(above=0),
         ),
     ] = None
-
-
-@dataclass(frozen=True)
-class TransferSource:
-    """A model to start from."""
-
-    model: Annotated[
-        str, Declared("The name of a Model in the job's namespace.", Bounds(max_length=253))
-    ]
-
-
-@dataclass(frozen=True)
-class Anchor:
-    """What holds the weights near the transferred ones."""
-
-    kind: Annotated[str, Declared("The kind of penalty.", Bounds(choices=("l2sp",)))] = "l2sp"
-    mu: Annotated[float, Declared("The strength of the penalty.", Bounds(minimum=0))] = 0.1
-
-
-@dataclass(frozen=True)
-class Transfer:
-    """What other jobs' models give to the first model of this one."""
-
-    mode: Annotated[
-        str,
-        Declared(
-            "warmStart takes every array that fits, body all but the last layer, auto decides.",
-            Bounds(choices=("warmStart", "body", "auto")),
-        ),
-    ] = "auto"
-    sources: Annotated[
-        tuple[TransferSource, ...],
-        Declared("The models to take from, best first.", Bounds(max_items=16), name="from"),
-    ] = ()
-    anchor: Annotated[Anchor | None, Declared("A penalty that keeps the weights near.")] = None

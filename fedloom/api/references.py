@@ -24,6 +24,9 @@ def credentials_named(
     for field, dataset in _datasets(job, datasets):
         if is_remote(dataset.spec.url):
             named.append((f"{field} ({dataset.metadata.name})", dataset.spec.credential_name))
+    transfer = job.spec.transfer
+    for index, source in enumerate(transfer.sources if transfer is not None else ()):
+        named.append((entry("spec.transfer.from", index), source.credential_name))
     for field, model in _models(job, models):
         if is_remote(model.spec.url):
             named.append((f"{field} ({model.metadata.name})", model.spec.credential_name))

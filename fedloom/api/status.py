@@ -31,6 +31,7 @@ COMPLETE = "Complete"
 CONDITION_FAILED = "Failed"
 MODEL_DELIVERED = "ModelDelivered"
 PRIVACY_REPORTED = "PrivacyReported"  # of a mistnet job: what its releases disclosed
+WAITING_FOR_SOURCE = "WaitingForSource"  # of a job that learns from others
 CONDITION_TYPES = (
     ACCEPTED,
     RESOLVED_REFS,
@@ -38,6 +39,7 @@ CONDITION_TYPES = (
     PROGRESSING,
     TRACKING_AVAILABLE,
     SUSPENDED,
+    WAITING_FOR_SOURCE,
     TRAINING,
     COMPLETE,
     CONDITION_FAILED,
@@ -59,6 +61,7 @@ REASON_DATASET_NOT_FOUND = "DatasetNotFound"
 REASON_SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 -- the name of a reason
 REASON_NODE_NOT_FOUND = "NodeNotFound"
 REASON_NODE_MISMATCH = "NodeMismatch"
+REASON_SOURCE_FOUND = "SourceFound"
 REASON_SUBMITTED = "Submitted"
 REASON_ROUND_RUNNING = "RoundRunning"
 REASON_ROUND_RETRIED = "RoundRetried"
@@ -141,6 +144,54 @@ class ModelStatus:
 
 
 @dataclass(frozen=True)
+class TransferScore:
+    """How good one model is on the clients' own data, before any training."""
+
+    candidate: Annotated[str, Declared("The source, or scratch.")]
+    kind: Annotated[str, Declared("full, body or scratch.")]
+    loss: Annotated[str | None, Declared("The mean over all samples, as text.")] = None
+    standard_error: Annotated[str | None, Declared("Of its difference to scratch, as text.")] = None
+    samples: Annotated[int, Declared("Of how many samples.")] = 0
+
+
+@dataclass(frozen=True)
+class UnusableSource:
+    """A source that could not be used, and why."""
+
+    name: Annotated[str, Declared("The source.")]
+    reason: Annotated[str, Declared("Why, as one CamelCase word.")]
+    message: Annotated[str, Declared("Why, in words.")]
+
+
+@dataclass(frozen=True)
+class TransferStatus:
+    """What a job that learns from others began with."""
+
+    mode: Annotated[str, Declared("warmStart, body or auto.")]
+    choice: Annotated[str, Declared("The source that was taken, or scratch.")]
+    kind: Annotated[str, Declared("full, body or scratch.")]
+    reason: Annotated[str, Declared("Why, as one CamelCase word.")]
+    message: Annotated[str, Declared("Why, in words.")]
+    is_sure: Annotated[bool, Declared("Whether the probe could tell.")] = True
+    uri: Annotated[str | None, Declared("Where the source's model was.")] = None
+    digest: Annotated[str | None, Declared("The digest of its file.")] = None
+    job: Annotated[str | None, Declared("The job that made it, with its namespace.")] = None
+    run_id: Annotated[str | None, Declared("That job's run in MLflow.")] = None
+    registered_model: Annotated[str | None, Declared("Its name in MLflow's registry.")] = None
+    version: Annotated[str | None, Declared("Its version there.")] = None
+    epsilon: Annotated[
+        str | None, Declared("What the probe revealed, where that is accounted for, as text.")
+    ] = None
+    scores: Annotated[
+        tuple[TransferScore, ...], Declared("Of a probe, best first.", Bounds(max_items=16))
+    ] = ()
+    unusable: Annotated[
+        tuple[UnusableSource, ...],
+        Declared("Sources that could not be used.", Bounds(max_items=16)),
+    ] = ()
+
+
+@dataclass(frozen=True)
 class TrackingStatus:
     """Where the metrics are."""
 
@@ -193,6 +244,7 @@ class JobStatus:
         str | None, Declared("The one of them to look at: its name and its value.")
     ] = None
     model: Annotated[ModelStatus | None, Declared("The last aggregated model.")] = None
+    transfer: Annotated[TransferStatus | None, Declared("What the job began with.")] = None
     tracking: Annotated[TrackingStatus | None, Declared("Where the metrics are.")] = None
     workflow: Annotated[WorkflowStatus | None, Declared("What runs the round at hand.")] = None
 

@@ -21,6 +21,7 @@ from fedloom.api.metadata import Reference
 from fedloom.api.pod import PodTemplate
 from fedloom.api.quorum import least_updates, rule_of
 from fedloom.api.references import credentials_named, node_mismatches
+from fedloom.api.transfer_fields import circular_sources, sources_expected
 from fedloom.api.wording import at, entry, meant_by, shown
 from fedloom.errors import InvalidJobError, Problem
 
@@ -35,10 +36,15 @@ _MOST_SEARCHES = 20
 
 def validate(documents: Documents) -> tuple[Problem, ...]:
     """Find every problem of every job; each field begins with the file and the job."""
+    circles = dict(circular_sources(documents.jobs))
     return tuple(
         Problem(f"{documents.where(job)} {problem.field}".strip(), problem.message)
-        for job in documents.jobs
-        for problem in (*invalid_fields(job), *missing_references(job, documents))
+        for index, job in enumerate(documents.jobs)
+        for problem in (
+            *invalid_fields(job),
+            *missing_references(job, documents),
+            *([circles[index]] if index in circles else []),
+        )
     )
 
 
@@ -108,7 +114,11 @@ def _models(spec: JobSpec) -> list[tuple[str, Reference]]:
         "spec.pretrainedModel.name": spec.pretrained_model,
         "spec.output.model.name": spec.output.model,
     }
-    return [(path, reference) for path, reference in references.items() if reference]
+    named = [(path, reference) for path, reference in references.items() if reference]
+    return named + [
+        (entry("spec.transfer.from", index) + ".model", Reference(name))
+        for index, name in sources_expected(spec)
+    ]
 
 
 def _missing(

@@ -14,6 +14,8 @@
             privacy-report.json, .html what a mistnet job's releases disclosed
             result.json                the commit point: it exists = the round is done
         state/server-optimizer-0007.safetensors
+        state/scratch-0000.safetensors, candidate-<digest>-0000.safetensors    of a job that learns from
+                                       others: its own first model, and those it may begin with
 
 Rounds count from 1, round 0 holds the first model. Numbers have four digits or more: up to round
 9999 the plain string order of `Store.list` is the order of the rounds; beyond it `round-10000`

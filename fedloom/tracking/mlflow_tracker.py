@@ -38,6 +38,7 @@ from fedloom.tracking.measurements import measure, measure_all
 from fedloom.tracking.model_folder import ModelFolder
 from fedloom.tracking.outages import outages
 from fedloom.tracking.paging import batches, pages
+from fedloom.tracking.registry import version_tags
 from fedloom.tracking.tracker import JobDescription, Result, Run, Status
 
 _METRICS_PER_BATCH = 1000
@@ -96,7 +97,8 @@ class MlflowTracker:
         ]
         for batch in batches(metrics, _METRICS_PER_BATCH):
             self._client.log_batch(self._run_id, metrics=batch)
-        tags = [RunTag(*pair) for each in results for pair in vocabulary.privacy_tags(each).items()]
+        told = (vocabulary.privacy_tags(each) | vocabulary.transfer_tags(each) for each in results)
+        tags = [RunTag(*pair) for each in told for pair in each.items()]
         if tags:
             self._client.log_batch(self._run_id, tags=tags)
 
@@ -110,7 +112,7 @@ class MlflowTracker:
             raise ArtifactNotFoundError(str(model_file))
         key = (str(result["round"]), result["model"]["digest"])
         name = self._registered_model()
-        tags = vocabulary.model_tags(self._description, result)
+        tags = vocabulary.model_tags(self._description, result) | version_tags(result, model_file)
         if key not in self._versions:
             model_id = self._unversioned.get(key) or self._log_model(result, model_file, tags)
             self._create_registered_model(name)
@@ -258,6 +260,20 @@ class MlflowTracker:
                     raise  # those two mean that no version has it
         self._client.set_registered_model_alias(name, alias, version)
         self._holds_alias = True
+
+
+def open_client(tracking_uri: str) -> MlflowClient:
+    """A client of whatever stands behind the URI; nothing is contacted."""
+    mlflow.set_tracking_uri(tracking_uri)
+    return MlflowClient(tracking_uri=tracking_uri)
+
+
+def download(uri: str, folder: Path) -> Path | None:
+    """Bring one artifact into the folder; None where there is none."""
+    try:
+        return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
+    except (MlflowException, OSError):
+        return None
 
 
 def create_schema(path: Path, artifact_root: str = "mlruns") -> None:

@@ -6,6 +6,7 @@ mlflow/README.md tells users the same in their words.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 
@@ -17,7 +18,12 @@ JOB_TAG = "sedna.io/job-name"
 ROUND_TAG = "sedna.io/round"
 DIGEST_TAG = "sedna.io/digest"
 CLIENT_TAG = "sedna.io/client"
+SIGNATURE_TAG = "sedna.io/tensor-signature"
+URI_TAG = "sedna.io/uri"
+ALLOWED_TAG = "fedloom.io/transfer-to"
+"""Of a version that jobs of other namespaces may learn from: their namespaces, or *."""
 PRIVACY_TAG = "privacy."
+TRANSFER_TAG = "transfer."
 CHANGED_TAG = "sedna.io/changed-parameters"
 
 _KEY_LIMIT = 250
@@ -74,6 +80,31 @@ def privacy_tags(result: Result) -> dict[str, str]:
     words = {"summary": found["summary"], "warnings": " ".join(found["warnings"])}
     every = {**words, **found["figures"], **places}
     return {f"{PRIVACY_TAG}{name}": cut(str(value), _LONG_TAG) for name, value in every.items()}
+
+
+def lineage_tags(source: Mapping[str, str] | None) -> dict[str, str]:
+    """Where a job's first model came from: of its run, and of each of its models."""
+    names = {"name": "source", "run_id": "source-run", "registered_model": "source-model"}
+    names |= {"version": "source-version", "digest": "source-digest", "uri": "source-uri"}
+    found = {} if source is None else {k: source[k] for k in names if source.get(k)}
+    return {
+        f"{TRANSFER_TAG}{names[key]}": cut(without_credentials(str(value)), _LONG_TAG)
+        for key, value in found.items()
+    }
+
+
+def transfer_tags(result: Result) -> dict[str, str]:
+    """What a job that learns from others began with, and why; nothing for other jobs and rounds."""
+    found = result.get("transfer")
+    if found is None:
+        return {}
+    words = {name: found[name] for name in ("mode", "choice", "kind", "reason", "message")}
+    words["scores"] = json.dumps(found["scores"])
+    words["unusable"] = json.dumps(found["unusable"])
+    if found["epsilon"] is not None:
+        words["epsilon"] = f"{found['epsilon']:.6g}"
+    tags = {f"{TRANSFER_TAG}{name}": cut(str(value), _LONG_TAG) for name, value in words.items()}
+    return tags | lineage_tags(found["source"])
 
 
 def round_of(tags: Mapping[str, str]) -> tuple[str, str]:

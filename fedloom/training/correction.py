@@ -8,7 +8,7 @@ correction has that part, and the metadata `mu`, a number as text. A program add
 
 and says `"corrected": true` in FEDLOOM_RESULT; `fedloom.main` does both for a Python class. Tensors
 that have neither part are the client's own, whose gradients stay as they are; the metadata
-`untouched` lists them.
+`untouched` lists them. Gradients of what the metadata `frozen` lists become zeros.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ def write_correction(path: Path, correction: DriftCorrection) -> None:
     if correction.mu:
         tensors |= {_ANCHOR + name: array for name, array in correction.anchor.items()}
     metadata = {"mu": repr(correction.mu), "untouched": json.dumps(sorted(correction.untouched))}
+    if correction.frozen:
+        metadata["frozen"] = json.dumps(sorted(correction.frozen))
     path.write_bytes(dump_arrays(tensors, metadata))
 
 
@@ -57,6 +59,7 @@ def read_correction(path: Path) -> DriftCorrection:
     try:
         tensors, metadata = load_arrays(path)
         mu, untouched = float(metadata["mu"]), frozenset(json.loads(metadata["untouched"]))
+        frozen = frozenset(json.loads(metadata.get("frozen", "[]")))
         if not (math.isfinite(mu) and mu >= 0):
             raise ValueError(f"mu is {mu}")
     except (ArtifactError, OSError, KeyError, TypeError, ValueError) as error:
@@ -69,6 +72,7 @@ def read_correction(path: Path) -> DriftCorrection:
         anchor=_part(_ANCHOR, tensors),
         offset=_part(_OFFSET, tensors),
         untouched=untouched,
+        frozen=frozen,
     )
 
 

@@ -64,7 +64,8 @@ _SYSTEM = frozenset(
     )
 )
 _RESULTS = {"evaluate": "evaluation.json", "leakage-report": "leakage.json"}
-_DRIFT_SETTINGS = ("pulls", "control")
+_DRIFT_SETTINGS = frozenset(("pulls", "learning_rate", "frozen"))
+"""What a drift correction is made of; `learning_rate` is scaffold's. A personal model has one, too."""
 
 Container = dict[str, Any]
 
@@ -172,12 +173,14 @@ def _told(task: Task, plan: Plan, container: Mapping[str, Any]) -> dict[str, str
     """Give the FEDLOOM_* variables of the task, and the place of its data."""
     settings, kind = task.settings, str(task.settings["task"])
     is_client = task.client is not None
-    result = _RESULTS.get(kind, "result.json")
+    folder = Path(WORK, settings.get("folder", ""))
+    result = "result.json" if "folder" in settings else _RESULTS.get(kind, "result.json")
     is_main = kind in AGGREGATION_TASKS or kind in ("prepare-extractor", "train-tail")
     server = "aggregation" if is_main else "evaluation"
     split = _split(task, container)
     sees_updates = kind == "aggregate" or (split and kind in ("train-tail", "evaluate"))
-    is_corrected = any(name in settings for name in _DRIFT_SETTINGS)
+    is_corrected = bool(settings.get("drift", {}).keys() & _DRIFT_SETTINGS)
+    is_corrected |= task.step == "personalize"
     return TaskEnvironment(
         task=kind,
         round=plan.round,
@@ -185,13 +188,13 @@ def _told(task: Task, plan: Plan, container: Mapping[str, Any]) -> dict[str, str
         client=parameter("client") if is_client else server,
         seed=settings["seed"],
         client_seed=settings["client_seed"],
-        model=Path(WORK, "model.safetensors") if kind in WITH_MODEL else None,
-        update=Path(WORK, "update.safetensors") if kind in WITH_UPDATE else None,
-        result=Path(WORK, result) if kind != "initialize" else None,
+        model=folder / "model.safetensors" if kind in WITH_MODEL else None,
+        update=folder / "update.safetensors" if kind in WITH_UPDATE else None,
+        result=folder / result if kind != "initialize" else None,
         hyperparameters=settings["hyperparameters"],
         state=Path(EDGE, parameter("client"), "working") if is_client else Path(EDGE),
         dataset=_data_of(task, container),
-        correction=Path(WORK, "correction.safetensors") if is_corrected else None,
+        correction=folder / "correction.safetensors" if is_corrected else None,
         updates=Path(WORK, "clients") if sees_updates else None,
         split=split,
     ).variables()

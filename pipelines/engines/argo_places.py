@@ -133,12 +133,17 @@ def sedna_entries(
     return entries
 
 
-def pretrained_folder(task: Task) -> Folder | None:
-    """Give the folder of the node that a step of ours reads the first model from."""
-    url = str(task.settings.get("pretrained", ""))
-    if task.template is not None or not places.is_path(url):
-        return None
-    return Folder("fedloom-pretrained", places.folder_of(url), is_writable=False)
+def read_folders(task: Task) -> list[Folder]:
+    """Give the folders of the node that a step of ours reads models from, each once."""
+    if task.template is not None:
+        return []
+    urls = [str(task.settings.get("pretrained", ""))]
+    urls += [str(source.get("url", "")) for source in task.settings.get("sources", ())]
+    paths = dict.fromkeys(places.folder_of(url) for url in urls if places.is_path(url))
+    return [
+        Folder(f"fedloom-pretrained{number or ''}", path, is_writable=False)
+        for number, path in enumerate(paths)
+    ]
 
 
 def _from_secret(name: str, secret: str, key: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from pipelines.engines.argo_places import (
     Folder,
     data_folder,
     has_downloads,
-    pretrained_folder,
+    read_folders,
     seen_folders,
 )
 from pipelines.engines.argo_service import listener_of, listening, listening_labels
@@ -111,6 +111,9 @@ def pod_of(group: Group, plan: Plan, setting: Setting) -> Pod:
         own = [library_container(setting), *own]
     if any(map(has_downloads, group.tasks)):
         own.insert(int(_is_training(group)), download_container(group, setting))
+    if any(task.step in ("score", "assess") for task in group.tasks):
+        # One after another, and the pod asks for the largest of them, not for all together.
+        own, steps = [*own, *steps[:-1]], steps[-1:]
     return Pod(
         labels={**(metadata.get("labels") or {}), **labels},
         annotations=dict(metadata.get("annotations") or {}),
@@ -141,7 +144,7 @@ def _steps(group: Group, plan: Plan, setting: Setting) -> tuple[Container, ...]:
     containers: list[Container] = []
     for task in group.tasks:
         if task.template is None and task.step != "receive":  # which is a part of fetch
-            containers.append(step_container(task, setting, secret, _read_folders(group)))
+            containers.append(step_container(task, setting, secret, read_folders(task)))
         elif task.template is not None:
             containers.append(user_container(task, plan, setting))
         if task.template is not None and task.step == "initialize":
@@ -154,7 +157,7 @@ def _steps(group: Group, plan: Plan, setting: Setting) -> tuple[Container, ...]:
 def _is_training(group: Group) -> bool:
     """Whether there is something to fetch: an old image that trains starts from nothing of ours."""
     return group.client is not None and any(
-        task.step in ("train", "release") and task.inputs for task in group.tasks
+        task.step in ("train", "release", "score", "assess") and task.inputs for task in group.tasks
     )
 
 
@@ -210,7 +213,7 @@ def _has_data(task: Task) -> bool:
 
 def _read_folders(group: Group) -> list[Folder]:
     """Give the folders of the node that our own steps of the group read."""
-    return [folder for task in group.tasks if (folder := pretrained_folder(task)) is not None]
+    return [folder for task in group.tasks for folder in read_folders(task)]
 
 
 def _model_folders(group: Group) -> list[Folder]:

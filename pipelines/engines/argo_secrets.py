@@ -15,7 +15,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from fedloom.errors import JobError
@@ -40,22 +40,35 @@ def client_secrets(
 
     Raises JobError("SecretTooLarge") where URLs and settings are longer than a Secret takes.
     """
-    workflow, tasks = names.workflow_of(plan), _client_tasks(plan)
+    slices, tasks = client_slices(plan, urls), _client_tasks(plan)
     found: dict[str, dict[str, bytes]] = {}
-    for index, (client, own) in enumerate(tasks.items()):
+    for secret, client in parts_of(plan, slices):
+        files = found.setdefault(secret, {})
+        files[f"{names.label_value(client)}.json"] = json.dumps(slices[client]).encode()
+        for task in tasks[client]:
+            if task.template is not None:
+                variables = private_variables(task, plan)
+                files |= {key: value.encode() for key, value in variables.items()}
+    return [secret_of(name, files, plan, setting) for name, files in found.items()]
+
+
+def client_slices(plan: Plan, urls: Callable[[Task], Urls]) -> dict[str, dict[str, Any]]:
+    """Give by client all that its node gets to know of the plan, and the URLs of its tasks."""
+    slices: dict[str, dict[str, Any]] = {}
+    for client, own in _client_tasks(plan).items():
         given: dict[str, dict[str, str]] = {"get": {}, "put": {}}
         for task in own:
             for verb, pairs in urls(task).items():
                 given.setdefault(verb, {}).update(pairs)
-        slice_ = {**_head(plan), "tasks": [_told(task) for task in own], "urls": given}
-        part = names.secret_part(index, len(tasks))
-        files = found.setdefault(names.client_secret(workflow, part), {})
-        files[f"{names.label_value(client)}.json"] = json.dumps(slice_).encode()
-        for task in own:
-            if task.template is not None:
-                variables = private_variables(task, plan)
-                files |= {key: value.encode() for key, value in variables.items()}
-    return [_secret(name, files, plan, setting) for name, files in found.items()]
+        slices[client] = {**head_of(plan), "tasks": [_told(task) for task in own], "urls": given}
+    return slices
+
+
+def parts_of(plan: Plan, clients: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Give for each client the Secret that its slice is in; (name, client)."""
+    workflow, known = names.workflow_of(plan), list(clients)
+    for index, client in enumerate(known):
+        yield names.client_secret(workflow, names.secret_part(index, len(known))), client
 
 
 def server_secret(
@@ -73,14 +86,14 @@ def server_secret(
                 "NoStoreAccess", f"{key}: got nothing, expected a key of the job's store"
             )
     tasks = [_told(task) for task in plan.tasks if task.client is None]
-    document = {**_head(plan), "cohort": list(plan.cohort), "tasks": tasks}
+    document = {**head_of(plan), "cohort": list(plan.cohort), "tasks": tasks}
     if plan.reserves:
         document["reserves"] = sorted(plan.reserves)
     if any("downloads" in task.settings for task in plan.tasks if task.client is None):
         document["urls"] = {"get": {}, "put": {}, "signed": dict(signed)}
     files = {"plan.json": _packed(json.dumps(document).encode())}
     files |= {key: value.encode() for key, value in access.items() if value}
-    return _secret(names.server_secret(names.workflow_of(plan)), files, plan, setting)
+    return secret_of(names.server_secret(names.workflow_of(plan)), files, plan, setting)
 
 
 def dispatch_secrets(plan: Plan, setting: Setting) -> list[dict[str, Any]]:
@@ -89,7 +102,7 @@ def dispatch_secrets(plan: Plan, setting: Setting) -> list[dict[str, Any]]:
     A shape holds the user's variables as they are in the job's template.
     """
     return [
-        _secret(name, {f"{name}.json": json.dumps(orders).encode()}, plan, setting)
+        secret_of(name, {f"{name}.json": json.dumps(orders).encode()}, plan, setting)
         for name, orders in dispatch_orders(plan, setting).items()
     ]
 
@@ -119,7 +132,7 @@ def _client_tasks(plan: Plan) -> dict[str, list[Task]]:
     return tasks
 
 
-def _head(plan: Plan) -> dict[str, Any]:
+def head_of(plan: Plan) -> dict[str, Any]:
     """What a node must know of the round; not who else takes part."""
     head = plan.head()
     return {name: head[name] for name in ("job", "round", "rounds", "attempt")}
@@ -132,7 +145,10 @@ def _told(task: Task) -> dict[str, Any]:
     return document
 
 
-def _secret(name: str, files: Mapping[str, bytes], plan: Plan, setting: Setting) -> dict[str, Any]:
+def secret_of(
+    name: str, files: Mapping[str, bytes], plan: Plan, setting: Setting
+) -> dict[str, Any]:
+    """Give a Secret of a round. Raises JobError("SecretTooLarge")."""
     size = sum(len(key) + len(data) for key, data in files.items())
     if size > MOST_BYTES:
         raise JobError(

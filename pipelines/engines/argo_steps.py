@@ -44,6 +44,8 @@ _NODE_VARIABLE = {
 def fetch_container(group: Group, setting: Setting) -> Container:
     """Bring what a client's tasks start from onto its node."""
     options, mounts = ["--client", parameter("client")], list[dict[str, Any]]()
+    if any(task.step == "assess" for task in group.tasks):  # a client's second group
+        options += ["--group", f"judge-{parameter('client')}"]
     if any(map(keeps_on_node, group.tasks)):
         options += ["--node", NODE]
         mounts.append(NODE_MOUNT)
@@ -84,7 +86,7 @@ def step_container(
     module, options = _read(task)
     if task.client is None:
         container = _server_container(task.step, module, options, setting, secret)
-        return _seeing(container, folders if task.step == "initialize" else ())
+        return _seeing(container, folders)
     # The same for every client, so that all share one template.
     same = [parameter("client") if option == task.client else option for option in options]
     return _client_container(task.step, module, same, setting)

@@ -198,9 +198,9 @@ def test_what_goes_together_is_accepted(checked, spec):
             "without clientsPerRound",
         ),
         (
-            {"transfer": {"from": [{"model": "a"}], "anchor": {"mu": 0.1}}},
-            "spec.transfer",
-            "not part of this version",
+            {"transfer": {"from": [{"model": "a"}], "freeze": True}},
+            "spec.transfer.freeze",
+            "with mode body",
         ),
     ],
 )

@@ -145,13 +145,13 @@ def test_a_job_that_can_be_run_has_no_problem(checked, spec):
         pytest.param(
             {
                 "transfer": {
-                    "mode": "auto",
-                    "from": [{"model": "a"}],
+                    "mode": "warmStart",
+                    "from": [{"job": "a"}, {"job": "b"}],
                     "anchor": {"kind": "l2sp", "mu": 0.1},
                 }
             },
-            "spec.transfer",
-            "known, but not part of this version",
+            "spec.transfer.from",
+            "auto finds out which of several is best",
             id="transfer",
         ),
         pytest.param(

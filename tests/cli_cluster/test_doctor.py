@@ -236,6 +236,21 @@ def test_what_the_store_answers_is_told_from_one_another(answer, state, words):
     assert bool(found.advice) == (state == PROBLEM)
 
 
+def test_kubeflow_pipelines_is_looked_at_where_the_controller_has_it(healthy):
+    meta = {"name": house.NAME, "namespace": "fedloom-system"}
+    endpoint = {"FEDLOOM_KFP_ENDPOINT": "http://ml-pipeline.kubeflow:8888"}
+    healthy.put("configmaps", {"metadata": meta, "data": VARIABLES | endpoint})
+    answers = {"version": {"code": 200, "body": "3.17.2"}, "api": {"code": 200}}
+    kfp = {"code": 200, "body": '{"multi_user":false}'}
+    healthy.on_create = answering({"store": NO_SUCH_KEY, "kfp": kfp} | answers)
+    found = [each for each in findings(healthy, SCOPE) if each.check == "kfp"]
+    assert [each.state for each in found] == [OK, OK]
+    assert "namespace kubeflow" in found[0].message
+    healthy.denied = {("patch", "configmaps")}
+    (wrong,) = problems([each for each in findings(healthy, SCOPE) if each.check == "kfp"])
+    assert "manifests/components/kfp" in wrong.advice
+
+
 def test_an_unsigned_look_only_tells_whether_there_is_a_store():
     denied = {"code": 403, "body": "<Code>AccessDenied</Code>"}
     assert store_finding("edge-1", "http://s3", denied, is_signed=False).state == OK

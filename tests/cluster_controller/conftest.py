@@ -134,9 +134,8 @@ class Bench:
             self.watches.pods,
             self.watches.nodes.all,
         )
-        objects = CachedObjects(
-            self.cluster, (self.watches.datasets, self.watches.models), self.watches.nodes
-        )
+        known = (self.watches.jobs, self.watches.datasets, self.watches.models)
+        objects = CachedObjects(self.cluster, known, self.watches.nodes)
         self.reconciler = Reconciler(
             Surroundings(
                 shared,

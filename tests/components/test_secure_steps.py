@@ -76,6 +76,7 @@ class Attempt:
             compression=Plain(uplink=Plain(codec=self.codec)),
             participation=Plain(deadline_seconds=60.0, min_clients=1),
             aggregation=Plain(exclude=()),
+            transfer=None,
         )
 
     def _plain_tasks(self, model: dict[str, Any]) -> Iterable[Task]:

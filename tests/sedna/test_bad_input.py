@@ -127,8 +127,13 @@ def test_a_local_controller_killed_in_the_middle_of_a_post_keeps_no_half_of_it(c
     assert cloud.condition("Training") is None
     assert one.report("trainworker-a", 1)[0] == 200
     wait(lambda: cloud.condition("Training"))
-    applied = [what for _, place, _, what in cloud.messages if "/datasets/" not in place]
-    assert [round_ for round_, more in applied if more["applied"]] == [1]
+
+    def applied() -> list[int]:
+        said = [what for _, place, _, what in cloud.messages if "/datasets/" not in place]
+        return [round_ for round_, more in said if more["applied"]]
+
+    wait(applied)  # written down after the condition
+    assert applied() == [1]
 
 
 @pytest.fixture

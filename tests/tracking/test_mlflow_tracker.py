@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedloom.errors import ArtifactNotFoundError, TrackingUnavailableError
+from fedloom.tracking.signature import signature_of_file
 
 
 def runs_of(client, job):
@@ -144,6 +145,8 @@ def test_a_registered_round_is_a_version_with_its_origin(
         "sedna.io/job-name": "digits",
         "sedna.io/round": "2",
         "sedna.io/digest": round_result(2)["model"]["digest"],
+        "sedna.io/uri": round_result(2)["model"]["uri"],
+        "sedna.io/tensor-signature": signature_of_file(weights(2)),
     }
     model = client.get_logged_model(found.source.removeprefix("models:/"))
     assert model.name == "round-0002"

@@ -17,7 +17,7 @@ ACCOUNTS = Resource("v1", "serviceaccounts", "ServiceAccount")
 
 @dataclass(frozen=True)
 class Need:
-    """Verbs on one kind; `place` is jobs, system or cluster: where they are needed."""
+    """Verbs on one kind; `place` is jobs, system, cluster or runs: where they are needed."""
 
     verbs: tuple[str, ...]
     group: str
@@ -51,6 +51,11 @@ CONTROLLER = (
 _SECRETS = (
     Need(("create", "get", "patch"), "", "secrets"),
     Need(("create", "get"), "", "services"),
+)
+_RUNS = (
+    Need((*_LOOK, "create", "patch", "delete"), "", "configmaps", "runs"),
+    Need(("create", "patch", "delete"), "", "secrets", "runs"),
+    Need(_LOOK, "", "pods", "runs"),
 )
 _WORKER = (Need(("create", "patch"), "argoproj.io", "workflowtaskresults"),)
 _DISPATCHER = (
@@ -86,6 +91,17 @@ def controller_findings(server: Cluster, scope: Scope, account: str) -> Iterator
         yield Finding("rights", PROBLEM, message, _worker_advice(scope))
 
 
+def runs_findings(server: Cluster, scope: Scope, account: str, namespace: str) -> Iterator[Finding]:
+    """Whether the controller may keep records and Secrets where Kubeflow Pipelines has its pods."""
+    user, where = _user(scope.system_namespace, account), namespace or scope.namespace
+    lacking = list(_lacking(server, scope, _RUNS, user, where))
+    if lacking:
+        message = f"the controller ({user}) may not {listed(lacking)} in namespace {where}"
+        yield Finding("kfp", PROBLEM, message, "manifests/components/kfp, part of an overlay")
+    else:
+        yield Finding("kfp", OK, f"the controller may run rounds in namespace {where}")
+
+
 def account_findings(
     server: Cluster, scope: Scope, worker: str, dispatcher: str
 ) -> Iterator[Finding]:
@@ -106,9 +122,10 @@ def account_findings(
 
 
 def _lacking(
-    server: Cluster, scope: Scope, needs: tuple[Need, ...], user: str | None
+    server: Cluster, scope: Scope, needs: tuple[Need, ...], user: str | None, runs: str = ""
 ) -> Iterator[str]:
     places = {"jobs": scope.namespace, "system": scope.system_namespace, "cluster": ""}
+    places["runs"] = runs
     for need in needs:
         missing = [
             verb for verb in need.verbs if not _may(server, places[need.place], need, verb, user)

@@ -67,6 +67,26 @@ def mlflow_findings(uri: str, version: Answer, api: Answer) -> Iterator[Finding]
         yield Finding("mlflow", PROBLEM, f"MLflow {text} at {uri}: its API got {said}")
 
 
+def kfp_finding(endpoint: str, answer: Answer) -> Finding:
+    """Judge the answer to Kubeflow Pipelines' healthz, asked without a token."""
+    place, code, body = f"Kubeflow Pipelines at {endpoint}", answer.get("code"), answer.get("body")
+    if code is None:
+        advice = "FEDLOOM_KFP_ENDPOINT of the controller: http://ml-pipeline.kubeflow:8888"
+        return Finding("kfp", PROBLEM, f"{place}: {answer.get('error')}", advice)
+    if code == 200 and str(body).lstrip().startswith("{") and "multi_user" in str(body):
+        users = (
+            "several users" if '"multi_user":true' in re.sub(r"\s", "", str(body)) else "one user"
+        )
+        return Finding("kfp", OK, f"{place}: it answers, set up for {users}")
+    if code in (200, 401, 403):
+        message = (
+            f"{place}: it wants a login (HTTP {code}); the controller's token is not tried here"
+        )
+        return Finding("kfp", UNKNOWN, message, "FEDLOOM_KFP_TOKEN_FILE of the controller")
+    message = f"{place}: /apis/v2beta1/healthz got HTTP {code}, expected 200"
+    return Finding("kfp", PROBLEM, message, "is this address its API server, version 2.0 or newer?")
+
+
 def _s3_code(answer: Answer) -> str:
     found = _S3_CODE.search(str(answer.get("body", "")))
     return found[1] if found else ""

@@ -27,6 +27,7 @@ class DriftCorrection:
         anchor: the weights to stay near, all float tensors by name; not looked at where mu is 0.
         offset: what is added as it is, by name; empty for none.
         untouched: names of tensors whose gradients pass as they are: the client's own (FedBN).
+        frozen: names of tensors that are not trained: their gradients become zeros.
 
     Anchors and offsets come in the accumulator dtype (float32; float64 for float64 tensors).
     """
@@ -35,6 +36,12 @@ class DriftCorrection:
     anchor: Arrays = field(default_factory=dict)
     offset: Arrays = field(default_factory=dict)
     untouched: frozenset[str] = frozenset()
+    frozen: frozenset[str] = frozenset()
+
+    @property
+    def must_be_applied(self) -> bool:
+        """Whether a script that ignores it trains something else: frozen tensors can be put back."""
+        return bool(self.mu) or bool(self.offset)
 
     def __call__(self, gradients: Arrays, weights: Arrays) -> dict[str, Array]:
         """Give the corrected gradients: the same names, shapes and dtypes.
@@ -56,6 +63,8 @@ class DriftCorrection:
         }
 
     def _corrected(self, name: str, gradient: Array, weights: Arrays) -> Array:
+        if name in self.frozen:
+            return np.zeros_like(gradient)
         if gradient.dtype.kind != "f" or name in self.untouched:
             return gradient
         out = gradient if gradient.flags.writeable else gradient.copy()

@@ -40,13 +40,16 @@ class NoisyRounds:
         is_drawn = self.sampling == "fixed" and self.rate < 1.0
         return REPLACE_ONE if is_drawn else ADD_OR_REMOVE_ONE
 
-    def epsilon(self, rounds: int, delta: float) -> float:
+    def epsilon(self, rounds: int, delta: float, probes: int = 0) -> float:
         """Give what so many rounds reveal at a delta in (0, 1): infinite without noise.
+
+        `probes` are answers of all clients beside the rounds, noised alike: as a round without
+        sampling.
 
         With all clients in every round the composition of Gaussians is one Gaussian, and epsilon is
         exact; sampled rounds are composed by their Renyi divergences, the best order counts.
         """
-        return _epsilon(self, rounds, delta)
+        return _epsilon(self, rounds, delta, probes)
 
 
 def epsilon_of_curve(curve: Array, delta: float) -> float:
@@ -62,17 +65,19 @@ def epsilon_of_curve(curve: Array, delta: float) -> float:
 
 
 @lru_cache(maxsize=4096)
-def _epsilon(rounds_of: NoisyRounds, rounds: int, delta: float) -> float:
-    if rounds <= 0:
+def _epsilon(rounds_of: NoisyRounds, rounds: int, delta: float, probes: int) -> float:
+    if rounds + probes <= 0:
         return 0.0
     if rounds_of.noise_multiplier <= 0:
         return math.inf
     sensitivity = 2.0 if rounds_of.adjacency == REPLACE_ONE else 1.0
-    unsampled = gaussian_epsilon(rounds_of.noise_multiplier / sensitivity, delta, rounds)
+    deviation = rounds_of.noise_multiplier / sensitivity
+    unsampled = gaussian_epsilon(deviation, delta, rounds + probes)
     if rounds_of.rate >= 1.0:
         return unsampled
     # Sampling takes nothing away: where the divergences' conversion says so, it is their looseness.
-    return min(unsampled, epsilon_of_curve(rounds * _curve(rounds_of), delta))
+    curve = rounds * _curve(rounds_of) + probes * ORDERS / (2.0 * deviation**2)
+    return min(unsampled, epsilon_of_curve(curve, delta))
 
 
 @lru_cache(maxsize=64)
