@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -152,7 +154,9 @@ def containers_run_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     from kfp.local import subprocess_task_handler
 
     name = "validate_not_container_component"
+    beside = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     with monkeypatch.context() as patch:
+        patch.setenv("PATH", beside)  # whose `python` is the one with Fedloom in it
         patch.setattr(subprocess_task_handler.SubprocessTaskHandler, name, lambda *_: None)
         yield
 
