@@ -28,7 +28,7 @@ class RegistrySearch:
 
     tags: Annotated[
         Mapping[str, str],
-        Declared("Tags that a version must have; more of them equal: looked at earlier."),
+        Declared("Tags that a version must have, all of them."),
     ] = field(default_factory=dict)
     name: Annotated[
         str | None,

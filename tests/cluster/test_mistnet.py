@@ -85,7 +85,13 @@ def test_sednas_yaml_of_a_yolov5_runs_as_it_stands(bench, prepared_nodes):
     told = bench.kubectl("describe", "fl", bench.name)
     assert re.search(r"no privacy at all", told)
     assert re.search(r"privacy-report\.html", told)
-    assert status["tracking"]["runId"]
+    model = bench.kubectl.until(
+        lambda: (bench.status().get("model") or {}).get("version") and bench.status()["model"],
+        why="the model's version in MLflow",
+    )
+    assert model["registeredModel"] == "yolo-v5-model", (
+        "by the name of the aggregation worker's Model"
+    )
     model = bench.kubectl.get("model.sedna.io", "yolo-v5-model")["status"]
     assert {each["key"] for each in model["metrics"]} >= {"mAP50"}
     bench.kubectl("delete", "fl", bench.name, "--wait=true")
