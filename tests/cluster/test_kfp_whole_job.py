@@ -52,7 +52,9 @@ def test_an_uploaded_job_stops_early_and_gives_the_models_of_the_embedded_run(
     path.write_text(render_documents(documents))
     pipeline, platform = yaml.safe_load_all(compile_job([path]))
     api = KfpApi(KfpConnection(os.environ["KFP_ENDPOINT"].rstrip("/")))
+    experiment = api.create_experiment("whole-jobs", "jobs as one pipeline", "")
     body = {
+        "experiment_id": experiment["experiment_id"],
         "display_name": f"whole job {int(time.time())}",
         "pipeline_spec": {"pipeline_spec": pipeline, "platform_spec": platform},
     }
