@@ -43,7 +43,7 @@ def prepared_nodes(kubectl, needs_image):
     jobs = documents_of(DETECTOR / "prepare.yaml")
     for job in jobs:
         (container,) = job["spec"]["template"]["spec"]["containers"]
-        container["command"] += ["--images", "32", "--epochs", "2"]
+        container["command"] += ["--images", "64", "--epochs", "4"]
     kubectl.apply(*jobs)
     names = [f"job/{job['metadata']['name']}" for job in jobs]
     kubectl("wait", "--for=condition=Complete", "--timeout=500s", *names)
@@ -76,8 +76,8 @@ def test_sednas_yaml_of_a_yolov5_runs_as_it_stands(bench, prepared_nodes):
     status = bench.status()
     clients = {client["nodeName"]: client for client in status["clients"]}
     assert {node: client["samples"] for node, client in clients.items()} == {
-        "edge-1": 32,
-        "edge-2": 32,
+        "edge-1": 64,
+        "edge-2": 64,
     }
     assert float(status["metrics"]["mAP50"]) > 0
     bench.wait_for("ModelDelivered")

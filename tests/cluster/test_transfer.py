@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
+
+from fedloom.api.documents import render_documents
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLE = ROOT / "examples/09-small-sample-transfer"
 FILES = ("clean.yaml", "shifted.yaml", "job.yaml")
 JOBS = ("digits-clean", "digits-shifted", "digits-worn")
-ROUNDS_SECONDS = 900.0
+ROUNDS, ROUNDS_SECONDS = 3, 600.0
+
+
+def in_few_rounds(file: str) -> str:
+    """A file of the example whose job has as many rounds as it takes to tell good from bad."""
+    documents = list(yaml.safe_load_all((EXAMPLE / file).read_text(encoding="utf-8")))
+    for each in documents:
+        if each["kind"] == "FederatedLearningJob":
+            each["spec"]["rounds"] = ROUNDS
+    return render_documents(documents)
 
 
 @pytest.fixture
 def applied(kubectl):
     """All three jobs of the example, the one that learns applied last."""
     kubectl("wait", "node", "--all", "--for=condition=Ready", "--timeout=120s")
-    kubectl("apply", *(word for file in FILES for word in ("-f", str(EXAMPLE / file))))
+    for file in FILES:
+        kubectl("apply", "-f", "-", text=in_few_rounds(file))
     yield kubectl
     kubectl("delete", "fl", *JOBS, "--ignore-not-found", "--wait=false", check=False)
 
@@ -37,9 +51,17 @@ def embedded(tmp_path) -> dict:
     folder = tmp_path / "example"
     shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("data", "output", ".fedloom"))
     subprocess.run([sys.executable, "prepare.py"], cwd=folder, check=True)
+    for file in FILES:
+        (folder / file).write_text(in_few_rounds(file), encoding="utf-8")
     files = [word for file in FILES for word in ("-f", file)]
-    command = [sys.executable, "-m", "cli.main", "run", *files, "-o", "json"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "cli.main", "run", *files, "-o", "json"],
+        cwd=folder,
+        env={name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -68,5 +90,5 @@ def test_a_small_job_waits_for_its_sources_and_begins_with_the_right_one(applied
     ]
     assert began["scores"][0]["samples"] == 20
     assert conditions(applied, "digits-worn")["WaitingForSource"]["status"] == "False"
-    assert float(status["metrics"]["accuracy"]) >= 0.7
+    assert float(status["metrics"]["accuracy"]) >= 0.6, "from scratch it is about 0.3"
     assert status["model"]["digest"] == embedded["model"]["digest"]
