@@ -115,7 +115,7 @@ class Reconciler:
         try:
             observed, new = run.observe()
             self._tracking.take(run, new, lambda: self._around.enqueue(key))
-            known = self._decided(run, known, observed)
+            known = self._decided(run, known, observed, is_final(self._previous(key, document)))
             if known.decision is not None and known.decision.start is not None:
                 known = self._start(document, run, known)
         except (StoreUnavailableError, EngineUnavailableError) as error:
@@ -147,11 +147,12 @@ class Reconciler:
             return known
         return replace(known, observed=run.observed, clients=run.clients, **run.where)
 
-    def _decided(self, run: JobRun, known: Known, observed: Observed) -> Known:
+    def _decided(self, run: JobRun, known: Known, observed: Observed, was_over: bool) -> Known:
         decision = run.refusal or decide(run.job, observed, time.time())
         if not decision.is_final:
             self._tracking.go_on(run)
-        if not decision.is_final and is_cancelled(run.job.metadata.annotations):
+        stands = decision.phase == "Succeeded" or (was_over and decision.is_final)
+        if not stands and is_cancelled(run.job.metadata.annotations):
             run.engine.close()
             decision = CANCELLED
         return replace(
@@ -196,8 +197,7 @@ class Reconciler:
     ) -> None:
         """The job has ended: close its tracking, then forget it; its status says all there is."""
         is_done = decision.phase == "Succeeded"
-        kind = NORMAL if is_done else WARNING
-        word = "Complete" if is_done else "Failed"
+        kind, word = (NORMAL, "Complete") if is_done else (WARNING, "Failed")
         self._note(document, kind, word, f"{decision.reason}: {decision.message}")
         if is_kept:
             self._tracking.close(run, decision)

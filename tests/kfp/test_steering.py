@@ -28,6 +28,16 @@ def test_a_cancelled_job_terminates_its_run_and_keeps_no_secrets(bench):
     assert len(bench.titles()) == 2
 
 
+def test_a_run_that_ended_because_its_job_was_cancelled_is_no_reason_of_its_own(bench):
+    bench.apply_job(participation={"retries": 0})
+    bench.look()
+    bench.round(0)
+    bench.annotate(cancel="true")
+    bench.end_run(1, "CANCELED")
+    bench.look()
+    assert bench.condition("Failed") == ("True", "Cancelled")
+
+
 def test_a_run_that_was_asked_for_without_an_answer_is_found_to_be_cancelled(bench, cut):
     bench.apply_job()
 
