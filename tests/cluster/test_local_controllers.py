@@ -55,7 +55,7 @@ def local_controllers(kubectl: Any) -> Iterator[None]:
     kubectl(*EDGE, "rollout", "status", "daemonset/fedloom-local-controller", "--timeout=120s")
     yield
     kubectl("delete", "namespace", "fedloom-edge", "--wait=true")
-    apply("quickstart")
+    apply(os.environ.get("FEDLOOM_OVERLAY", "quickstart"))
     settings = '{"data": {"FEDLOOM_EDGE_RUNTIME": null, "FEDLOOM_LOCAL_CONTROLLER": null}}'
     kubectl(*SYSTEM, "patch", "configmap", "fedloom-controller", "--type=merge", "-p", settings)
     kubectl(*SYSTEM, "rollout", "restart", "deployment/fedloom-controller")
