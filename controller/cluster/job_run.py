@@ -52,6 +52,12 @@ def is_cancelled(annotations: Mapping[str, str]) -> bool:
     return annotations.get(CANCEL) == "true"
 
 
+def ended_by_itself(status: JobStatus) -> bool:
+    """Whether the job had ended before anybody cancelled it."""
+    ends = [each for each in status.conditions if each.type in ("Complete", "Failed")]
+    return any(each.status == "True" and each.reason != CANCELLED.reason for each in ends)
+
+
 def is_reopened(document: Mapping[str, Any], status: JobStatus) -> bool:
     """Whether somebody asked for another try since the job ended."""
     asked = seconds_of((document["metadata"].get("annotations") or {}).get(RETRY))

@@ -20,7 +20,7 @@ from controller.cluster.engines import engine_name, has_open, stop_all, sweep, t
 from controller.cluster.events import NORMAL, WARNING, Recorder
 from controller.cluster.exposition import Metrics
 from controller.cluster.feedback import rfc3339
-from controller.cluster.job_run import CANCELLED, JobRun, is_cancelled, is_reopened
+from controller.cluster.job_run import CANCELLED, JobRun, ended_by_itself, is_cancelled, is_reopened
 from controller.cluster.job_status import is_final, status_of
 from controller.cluster.job_tracking import JobTracking
 from controller.cluster.kubernetes import Document
@@ -115,7 +115,7 @@ class Reconciler:
         try:
             observed, new = run.observe()
             self._tracking.take(run, new, lambda: self._around.enqueue(key))
-            known = self._decided(run, known, observed, is_final(self._previous(key, document)))
+            known = self._decided(run, known, observed, self._previous(key, document))
             if known.decision is not None and known.decision.start is not None:
                 known = self._start(document, run, known)
         except (StoreUnavailableError, EngineUnavailableError) as error:
@@ -147,11 +147,11 @@ class Reconciler:
             return known
         return replace(known, observed=run.observed, clients=run.clients, **run.where)
 
-    def _decided(self, run: JobRun, known: Known, observed: Observed, was_over: bool) -> Known:
+    def _decided(self, run: JobRun, known: Known, observed: Observed, before: JobStatus) -> Known:
         decision = run.refusal or decide(run.job, observed, time.time())
         if not decision.is_final:
             self._tracking.go_on(run)
-        stands = decision.phase == "Succeeded" or (was_over and decision.is_final)
+        stands = decision.is_final and (decision.phase == "Succeeded" or ended_by_itself(before))
         if not stands and is_cancelled(run.job.metadata.annotations):
             run.engine.close()
             decision = CANCELLED
