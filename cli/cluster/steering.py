@@ -18,7 +18,8 @@ from cli.cluster.jobs import (
     verdict_of,
 )
 from cli.cluster.server import Server
-from controller.cluster.job_run import CANCEL, RETRY
+from controller.cluster.cancelling import CANCEL
+from controller.cluster.job_run import RETRY
 from controller.cluster.nodes import seconds_of
 from fedloom.errors import JobError
 

@@ -35,9 +35,7 @@ from pipelines.websocket_round import client_deadline_seconds
 RETRY = "fedloom.io/retry-at"
 """Annotation of a job, RFC 3339: failed attempts that ended before do not count."""
 
-CANCEL = "fedloom.io/cancel"
 """Annotation of a job: `true` ends it."""
-CANCELLED = Decision("Failed", "Cancelled", f"cancelled by annotation {CANCEL}")
 
 Result = Mapping[str, Any]
 
@@ -45,17 +43,6 @@ _MOST_PEEK_SECONDS = 5.0
 _SOURCE_SECONDS = 15.0
 _NO_REASON = ("NoUpdate", "PodDeleted")
 _VAGUE = ("DeadlineExceeded", "PodDeleted")
-
-
-def is_cancelled(annotations: Mapping[str, str]) -> bool:
-    """Whether somebody asked for the job's end."""
-    return annotations.get(CANCEL) == "true"
-
-
-def ended_by_itself(status: JobStatus) -> bool:
-    """Whether the job had ended before anybody cancelled it."""
-    ends = [each for each in status.conditions if each.type in ("Complete", "Failed")]
-    return any(each.status == "True" and each.reason != CANCELLED.reason for each in ends)
 
 
 def is_reopened(document: Mapping[str, Any], status: JobStatus) -> bool:

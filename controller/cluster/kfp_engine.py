@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from controller.cluster.answers import EngineUnavailableError
+from controller.cluster.cancelling import is_cancelled
 from controller.cluster.conditions import TrackingFacts
 from controller.cluster.kfp_pods import executor_of, labelled_pods
 from controller.cluster.kfp_poll import GONE, RunState
@@ -206,7 +207,7 @@ class KfpEngine:
 
     @property
     def _was_cancelled(self) -> bool:
-        return self.job.metadata.annotations.get("fedloom.io/cancel") == "true"
+        return is_cancelled(self.job.metadata.annotations)
 
     def _records(self) -> list[Record]:
         """Give the job's records, newest first, with those that the watch has not shown yet."""

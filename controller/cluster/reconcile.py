@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from controller.cluster.answers import EngineUnavailableError
 from controller.cluster.cache import Cache
+from controller.cluster.cancelling import CANCELLED, ended_by_itself, is_cancelled
 from controller.cluster.conditions import Known
 from controller.cluster.delivering import Deliveries
 from controller.cluster.edges.reports import Reports
@@ -20,7 +21,7 @@ from controller.cluster.engines import engine_name, has_open, stop_all, sweep, t
 from controller.cluster.events import NORMAL, WARNING, Recorder
 from controller.cluster.exposition import Metrics
 from controller.cluster.feedback import rfc3339
-from controller.cluster.job_run import CANCELLED, JobRun, ended_by_itself, is_cancelled, is_reopened
+from controller.cluster.job_run import JobRun, is_reopened
 from controller.cluster.job_status import is_final, status_of
 from controller.cluster.job_tracking import JobTracking
 from controller.cluster.kubernetes import Document
@@ -196,8 +197,7 @@ class Reconciler:
         self, key: Key, document: Document, run: JobRun, decision: Decision, *, is_kept: bool
     ) -> None:
         """The job has ended: close its tracking, then forget it; its status says all there is."""
-        is_done = decision.phase == "Succeeded"
-        kind, word = (NORMAL, "Complete") if is_done else (WARNING, "Failed")
+        kind, word = (NORMAL, "Complete") if decision.phase == "Succeeded" else (WARNING, "Failed")
         self._note(document, kind, word, f"{decision.reason}: {decision.message}")
         if is_kept:
             self._tracking.close(run, decision)

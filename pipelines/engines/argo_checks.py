@@ -10,6 +10,7 @@ from typing import Any
 
 from fedloom.errors import JobError
 from pipelines.engines.argo_names import MOST_CHARACTERS
+from pipelines.engines.braces import text_with
 from pipelines.plan import Plan
 
 MOST_BYTES = 1 << 20
@@ -42,26 +43,13 @@ def check_texts(plan: Plan) -> None:
 
 
 def _check_braces(where: str, value: Any) -> None:
-    for text in _strings(value):
-        if _BRACES in text:
-            shown = text if len(text) <= 60 else f"{text[:57]}..."
-            raise JobError(
-                "TemplateBraces",
-                f"{where}: got {shown!r}, expected a text without '{{{{': Argo replaces what is between "
-                "such braces. Pass it in another spelling, or in a file of the image",
-            )
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, each in value.items():
-            yield from _strings(key)
-            yield from _strings(each)
-    elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _strings(each)
+    shown = text_with((_BRACES,), value)
+    if shown is not None:
+        raise JobError(
+            "TemplateBraces",
+            f"{where}: got {shown!r}, expected a text without '{{{{': Argo replaces what is between "
+            "such braces. Pass it in another spelling, or in a file of the image",
+        )
 
 
 def check_workflow(workflow: Mapping[str, Any], pods: int) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
 from fedloom.errors import JobError
+from pipelines.engines.braces import text_with
 from pipelines.engines.kfp_tasks import EXECUTOR_INPUT, KfpTask
 
 MOST_BYTES = 400_000
@@ -27,17 +28,16 @@ def check_texts(tasks: Iterable[KfpTask]) -> None:
     The user's command and variables are in no pipeline: they travel in the plan, and may say what they like.
     """
     for task in tasks:
-        for text in _texts(task):
-            if any(mark in text for mark in _BRACES):
-                shown = text if len(text) <= 60 else f"{text[:57]}..."
-                raise JobError(
-                    "TemplateBraces",
-                    f"{task.display_name}: got {shown!r}, expected a text without '{{{{' and '}}}}': "
-                    "Kubeflow Pipelines replaces what is between such braces",
-                )
+        shown = text_with(_BRACES, _told(task))
+        if shown is not None:
+            raise JobError(
+                "TemplateBraces",
+                f"{task.display_name}: got {shown!r}, expected a text without '{{{{' and '}}}}': "
+                "Kubeflow Pipelines replaces what is between such braces",
+            )
 
 
-def _texts(task: KfpTask) -> Iterator[str]:
+def _told(task: KfpTask) -> list[Any]:
     own = tuple(text for text in task.arguments if text != EXECUTOR_INPUT)
     values = (
         own,
@@ -47,19 +47,7 @@ def _texts(task: KfpTask) -> Iterator[str]:
         task.node_selector,
         task.tolerations,
     )
-    yield from _strings([*values, *(getattr(task.parts, each.name) for each in fields(task.parts))])
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, each in value.items():
-            yield from _strings(key)
-            yield from _strings(each)
-    elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _strings(each)
+    return [*values, *(getattr(task.parts, each.name) for each in fields(task.parts))]
 
 
 def check_package(pipeline: Mapping[str, Any], platform: Mapping[str, Any]) -> None:
