@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from fedloom.api.compatibility import WEBSOCKET, compatibility_of
 from fedloom.api.dataset import Dataset
 from fedloom.api.job import FederatedLearningJob
 from fedloom.api.model import Model
 from fedloom.artifacts import layout
 from pipelines.client_tasks import ClientTasks
+from pipelines.deadlines import LEAVE_SECONDS, client_deadline_seconds
 from pipelines.engines.argo_names import task_name
 from pipelines.environment import AGGREGATION_PORT
 from pipelines.placement import place_server
@@ -26,9 +26,6 @@ from pipelines.plan import Task
 from pipelines.server_tasks import ServerTasks
 from pipelines.start import Start
 from pipelines.user_settings import command_of
-
-LEAVE_SECONDS = 60.0
-"""How long the aggregator waits for its clients to take the last weights and leave."""
 
 
 class WebsocketRound:
@@ -125,11 +122,3 @@ class WebsocketRound:
 def service_name(job: FederatedLearningJob) -> str:
     """Name the Service that leads to the aggregator, as Sedna does: `<job>-aggregation`."""
     return task_name(f"{job.metadata.name}-aggregation".lower())
-
-
-def client_deadline_seconds(job: FederatedLearningJob) -> float:
-    """Give how long a client's pod may take: under compat: websocket all inner rounds, a deadline each."""
-    seconds = job.spec.participation.deadline_seconds
-    if compatibility_of(job.spec) != WEBSOCKET:
-        return seconds
-    return seconds * (job.spec.rounds or 1) + LEAVE_SECONDS

@@ -25,12 +25,12 @@ from controller.observed import Observed
 from fedloom.api.clients import clients_of
 from fedloom.api.status import FAILED, MOST_CLIENTS_SHOWN, SUCCEEDED, ClientStatus, JobStatus
 from fedloom.api.transfer import learns_from_others
+from pipelines.deadlines import client_deadline_seconds
 from pipelines.engine import RunPhase
 from pipelines.plan import Plan
 from pipelines.rounds import RoundPlanner
 from pipelines.script_tasks import has_description
 from pipelines.start import Start
-from pipelines.websocket_round import client_deadline_seconds
 
 RETRY = "fedloom.io/retry-at"
 """Annotation of a job, RFC 3339: failed attempts that ended before do not count."""

@@ -25,10 +25,10 @@ from controller.cluster.stores import StoreAccess
 from fedloom.api.job import FederatedLearningJob
 from fedloom.artifacts import layout
 from fedloom.artifacts.store import Store
+from pipelines.deadlines import client_deadline_seconds
 from pipelines.engine import RunPhase, RunStatus
 from pipelines.engines.argo_clients import ClientStatus
 from pipelines.plan import Plan
-from pipelines.websocket_round import client_deadline_seconds
 
 _CLOSING_SECONDS = 60.0
 """How long a run may take to end after its round has."""

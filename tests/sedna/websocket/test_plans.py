@@ -14,12 +14,12 @@ from fedloom.api.documents import read_documents
 from fedloom.api.lookup import datasets_of, models_of
 from fedloom.api.validation import job_to_run
 from fedloom.errors import InvalidJobError, JobError, TransientError
+from pipelines.deadlines import client_deadline_seconds
 from pipelines.engines.argo import Owner, Setting, compile_plan
 from pipelines.engines.argo_parts import is_cuttable
 from pipelines.engines.argo_secrets import client_secrets, dispatch_secrets, server_secret
 from pipelines.engines.argo_service import service_of
 from pipelines.rounds import RoundPlanner
-from pipelines.websocket_round import client_deadline_seconds
 
 UID = "8c2f1a77-5b1e-4c0e-9f57-0c8d1f0a2b3c"
 EMPTY = {"key": "round-0000/model.safetensors", "digest": "sha256:" + "0" * 64, "size_bytes": 10}
