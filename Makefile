@@ -45,9 +45,10 @@ minio: .tools/bin/minio  ## a real S3 server for the tests, built from its sourc
 		mkdir -p .tools/bin && GOBIN="$(CURDIR)/.tools/bin" go install github.com/minio/minio@$(MINIO_VERSION); \
 	else echo "no Go and no minio on the path: the S3 tests will be left out"; fi
 
-crds: .venv/installed  ## write manifests/base/crds from the types in fedloom/api
+crds: .venv/installed  ## write manifests/base/crds and docs/fields.md from the types in fedloom/api
 	$(BIN)/python -c "from pathlib import Path; from fedloom.api import crd, documents; \
 	[Path('manifests/base/crds', name).write_text(documents.render_crd(crd_)) for name, crd_ in crd.crds().items()]"
+	$(BIN)/python -m fedloom.api.field_page > docs/fields.md
 
 compiled: .venv/installed-cluster  ## write each example's compiled round beside it, and the components of kfp
 	@for job in examples/*-*/job.yaml; do example=$$(dirname $$job); mkdir -p $$example/compiled; \

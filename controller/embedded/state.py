@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from fedloom.api.declaration import camel_case
 from fedloom.api.job import FederatedLearningJob
 from fedloom.api.transfer import ALLOWED_ANNOTATION
 from fedloom.artifacts import layout
@@ -25,16 +26,21 @@ _FIXED = (
     ),
     ("spec.pretrainedModel", lambda spec: spec["pretrained_model"]),
     ("spec.algorithm", lambda spec: spec["algorithm"]),
+    # What was spent is known by the number of rounds, so all of them are noised alike. It stands before the
+    # aggregation, whose weights follow from it.
+    ("spec.privacy", lambda spec: _noise_of(spec.get("privacy"))),
     ("spec.aggregation", lambda spec: _rule_of(spec.get("aggregation"))),
     ("spec.transfer", lambda spec: spec.get("transfer")),
     ("spec.hyperparameters", lambda spec: spec["hyperparameters"]),
     ("spec.compression", lambda spec: spec["compression"]),
     ("spec.participation.seed", lambda spec: spec["participation"]["seed"]),
     ("spec.participation.clientsPerRound", lambda spec: spec["participation"]["clients_per_round"]),
-    # What was spent is known by the number of rounds, so all of them are noised alike.
-    ("spec.privacy (maxEpsilon aside)", lambda spec: _noise_of(spec.get("privacy"))),
     ("spec.participation.sampling", lambda spec: spec["participation"].get("sampling", "fixed")),
 )
+
+
+_AS_WRITTEN = ("spec.hyperparameters", "spec.algorithm.parameters")
+"""What has names of the author's."""
 
 
 class StateFolder:
@@ -190,11 +196,12 @@ def _check_owner(root: Path, record: Mapping[str, Any] | None, job: FederatedLea
     for field, get in _FIXED:
         before, after = get(record["spec"]), get(now)
         if before != after:
+            where, before, after = _first_difference(field, before, after)
             raise StateError(
                 "StateSpecChanged",
                 f"got {_short(after)}, but the rounds in {root} were made with {_short(before)}; "
                 "change it back or give another --state folder",
-                field,
+                where,
             )
 
 
@@ -209,7 +216,27 @@ def _noise_of(privacy: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {name: value for name, value in privacy.items() if name != "max_epsilon"}
 
 
+def _first_difference(field: str, before: Any, after: Any) -> tuple[str, Any, Any]:
+    """Give the innermost field that differs, as a job's author writes it, and its two values."""
+    if not isinstance(before, Mapping) or not isinstance(after, Mapping):
+        return field, before, after
+    name = next(
+        each
+        for each in sorted({*before, *after})
+        if each not in before or each not in after or before[each] != after[each]
+    )
+    if name == "parameters" and not field.startswith("spec.algorithm"):
+        inner = field  # a codec's and a rule's stand beside its name
+    else:
+        inner = f"{field}.{name if field in _AS_WRITTEN else camel_case(name)}"
+    return _first_difference(inner, before.get(name), after.get(name))
+
+
 def _short(value: object) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, Mapping):
+        value = {camel_case(name): each for name, each in value.items() if each is not None}
     text = json.dumps(value, sort_keys=True)
     return text if len(text) <= 120 else f"{text[:117]}..."
 

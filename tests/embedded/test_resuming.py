@@ -163,9 +163,11 @@ def test_the_state_folder_of_another_job_is_refused(bench):
 @pytest.mark.parametrize(
     ("field", "change"),
     [
-        ("spec.algorithm", {"algorithm": {"name": "fedavgm"}}),
-        ("spec.hyperparameters", {"hyperparameters": {"epochs": 3}}),
-        ("spec.compression", {"compression": {"uplink": {"codec": "int8"}}}),
+        ("spec.algorithm.name", {"algorithm": {"name": "fedavgm"}}),
+        ("spec.hyperparameters.epochs", {"hyperparameters": {"epochs": 3}}),
+        ("spec.hyperparameters.my_rate", {"hyperparameters": {"my_rate": 3}}),
+        ("spec.compression.uplink.codec", {"compression": {"uplink": {"codec": "int8"}}}),
+        ("spec.privacy", {"privacy": {"clipNorm": 1.0, "noiseMultiplier": 1.0}}),
     ],
 )
 def test_a_change_that_would_falsify_past_rounds_is_refused(bench, field, change):
