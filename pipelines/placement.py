@@ -1,8 +1,18 @@
-"""Where each part of a round runs: the client's node as its template says, the server in the cloud."""
+"""Where each part of a round runs: the client's node as its template says, the server in the cloud.
+
+An evaluation runs with the server, and takes it to the node of its data.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
+from fedloom.api.dataset import Dataset
+from fedloom.api.job import FederatedLearningJob
+from fedloom.api.places import folder_to_mount
 from fedloom.api.pod import PodTemplate
+from fedloom.api.programs import evaluation_template
 from pipelines.plan import Placement
 
 CLOUD = Placement(side="cloud")
@@ -23,3 +33,14 @@ def place_server(template: PodTemplate | None) -> Placement:
     return Placement(
         "cloud", template.node_name, dict(template.node_selector), tuple(template.tolerations)
     )
+
+
+def place_evaluation(job: FederatedLearningJob, datasets: Mapping[str, Dataset]) -> Placement:
+    """Pin an evaluation where the server is, or to the node of its data, if their folder is to be mounted."""
+    server, evaluation = place_server(job.spec.aggregation_worker.template), job.spec.evaluation
+    dataset = None if evaluation is None else datasets.get(evaluation.dataset.name)
+    if dataset is None or server.node_name or server.node_selector:
+        return server
+    if folder_to_mount(dataset.spec.url, evaluation_template(job.spec).container) is None:
+        return server
+    return replace(server, node_name=dataset.spec.node_name or None)

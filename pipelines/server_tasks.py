@@ -8,10 +8,11 @@ from typing import Any
 from fedloom.api.dataset import Dataset
 from fedloom.api.job import FederatedLearningJob
 from fedloom.api.model import Model
+from fedloom.api.programs import evaluation_template
 from fedloom.api.transfer import learns_from_others
 from fedloom.artifacts import layout
 from pipelines.drift import frozen_tensors, local_tensors, variate_output, variate_settings
-from pipelines.placement import place_server
+from pipelines.placement import place_evaluation, place_server
 from pipelines.plan import Task
 from pipelines.privacy import privacy_settings
 from pipelines.script_tasks import ScriptTasks, has_description, is_scripted
@@ -117,7 +118,7 @@ class ServerTasks:
             return []
         if start.round % evaluation.every_rounds and start.round != self._spec.rounds:
             return []
-        template = evaluation.template or self._spec.training_workers[0].template
+        template = evaluation_template(self._spec)
         dataset = self._datasets[evaluation.dataset.name]
         task = Task(
             name="evaluate",
@@ -132,7 +133,7 @@ class ServerTasks:
                 **user_settings(self._job, template, "evaluate", dataset, models=self._models),
                 **user_seeds(self._seeds, start.round, "evaluation"),
             },
-            placement=self._placement,
+            placement=place_evaluation(self._job, self._datasets),
             deadline_seconds=self._spec.participation.deadline_seconds,
             template=template.raw,
         )

@@ -16,15 +16,15 @@ from dataclasses import replace
 from typing import Any
 
 from fedloom.api.clients import ClientSpec, clients_of
-from fedloom.api.compatibility import SEDNA, compatibility_of
 from fedloom.api.dataset import Dataset
-from fedloom.api.job import FederatedLearningJob, JobSpec
+from fedloom.api.job import FederatedLearningJob
 from fedloom.api.model import Model
 from fedloom.api.places import is_remote
 from fedloom.api.pod import PodTemplate
+from fedloom.api.programs import evaluation_template, server_template
 from fedloom.api.split_parameters import CUT_LAYER
 from fedloom.artifacts import layout
-from pipelines.placement import place_client, place_server
+from pipelines.placement import place_client, place_evaluation, place_server
 from pipelines.plan import Task
 from pipelines.seeds import Seeds
 from pipelines.server_tasks import ServerTasks
@@ -33,16 +33,6 @@ from pipelines.user_settings import command_of, user_seeds, user_settings
 
 EXTRACTOR = "extractor"
 _CLOUD, _TRIAL = "aggregation", "evaluation"
-
-
-def server_template(spec: JobSpec) -> PodTemplate:
-    """Give whose program does the cloud's tasks: the aggregation worker's where it has one of its own.
-
-    Sedna's images have theirs. Else it is the first training worker's, whose class does all tasks.
-    """
-    own = spec.aggregation_worker.template
-    is_own = bool(own.command) or compatibility_of(spec) == SEDNA
-    return own if is_own else spec.training_workers[0].template
 
 
 class SplitRound:
@@ -176,15 +166,14 @@ class SplitRound:
         evaluation = self._spec.evaluation if name == _TRIAL else None
         dataset = None if evaluation is None else self._datasets[evaluation.dataset.name]
         task = self._told(step, start, None, dataset)
-        return replace(
-            task, settings={**task.settings, **user_seeds(self._seeds, start.round, name)}
-        )
+        settings = {**task.settings, **user_seeds(self._seeds, start.round, name)}
+        if dataset is not None:
+            task = replace(task, placement=place_evaluation(self._job, self._datasets))
+        return replace(task, settings=settings)
 
     def _template(self, step: str) -> PodTemplate:
-        evaluation = self._spec.evaluation
         is_trial = step in ("evaluate", "leakage-report")
-        own = evaluation.template if evaluation is not None and is_trial else None
-        return own or server_template(self._spec)
+        return evaluation_template(self._spec) if is_trial else server_template(self._spec)
 
     def _inputs(self, start: Start) -> dict[str, dict[str, Any]]:
         assert start.model is not None

@@ -17,8 +17,14 @@ Node = Mapping[str, Any]
 RUNTIME_LABEL = "fedloom.io/runtime"
 """`direct` or `dispatch` on a node; without it, KubeEdge's nodes are dispatched to."""
 
-_KUBEEDGE_LABELS = ("node-role.kubernetes.io/edge", "node-role.kubernetes.io/agent")
+_EDGE_LABEL = "node-role.kubernetes.io/edge"
+_KUBEEDGE_LABELS = (_EDGE_LABEL, "node-role.kubernetes.io/agent")
 HOSTNAME_LABEL = "kubernetes.io/hostname"
+
+
+def is_edge(node: Node) -> bool:
+    """Whether it is kept for clients: nothing of the server runs there."""
+    return _EDGE_LABEL in (node["metadata"].get("labels") or {})
 
 
 def kept_of_node(node: Node) -> dict[str, Any]:

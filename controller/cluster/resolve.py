@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
-from controller.cluster.nodes import Node, matching, placements_of
+from controller.cluster.nodes import Node, is_edge, matching, placements_of
 from controller.cluster.resources import DATASETS, JOBS, MODELS, SECRETS, Resource
 from controller.cluster.sources import look_at_sources, source_secrets
 from controller.images import Images, with_images
@@ -24,6 +24,7 @@ from fedloom.api.secret import Secret
 from fedloom.api.size import size_problem
 from fedloom.api.validation import invalid_fields
 from fedloom.errors import InvalidJobError, Problem
+from pipelines.placement import place_evaluation
 
 _SHOWN = 10
 _NO_IMAGES: Images = {}
@@ -237,6 +238,22 @@ class _Search:
             if not known[selector]:
                 wanted = ",".join(f"{label}={value}" for label, value in selector)
                 self._note(words.REASON_NODE_NOT_FOUND, f"nodes {wanted} (client {client!r})")
+        self._look_at_evaluation(datasets, nodes)
+
+    def _look_at_evaluation(self, datasets: Mapping[str, Dataset], nodes: Sequence[Node]) -> None:
+        """Its pod commits the round as well: it goes to its data's node, but never to an edge."""
+        name = place_evaluation(self._job, datasets).node_name
+        if name is None or name == self._job.spec.aggregation_worker.template.node_name:
+            return
+        found = [node for node in nodes if node["metadata"]["name"] == name]
+        if not found:
+            self._note(words.REASON_NODE_NOT_FOUND, f"node {name!r} (evaluation)")
+        elif any(map(is_edge, found)):
+            self._note(
+                words.REASON_NODE_MISMATCH,
+                f"spec.evaluation.dataset.name: got data on {name!r}, an edge, expected a node of the cloud, "
+                "where evaluations run beside the aggregation, or an s3:// or https:// url",
+            )
 
     def finding(self) -> Finding | None:
         """Everything that was noted, under the first reason."""

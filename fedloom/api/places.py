@@ -9,6 +9,8 @@ The node's root is never mounted: of a path right below it, that very file or fo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 DATA = "/home/data"
@@ -38,6 +40,25 @@ def folder_of(url: str) -> str:
     """Give what is mounted for a node's path: its folder, or itself where that is the root."""
     path = path_of(url)
     return path.rpartition("/")[0] or path
+
+
+def folder_to_mount(url: str, container: Mapping[str, Any]) -> str | None:
+    """Give the folder that a container needs for a url; None for no path, and where it has it already."""
+    if not is_path(url) or is_mounted(url, container):
+        return None
+    folder = folder_of(url)
+    return None if DATA + folder in _mount_paths(container) else folder
+
+
+def is_mounted(url: str, container: Mapping[str, Any]) -> bool:
+    """Whether a container's own volumes hold a path of a node, under its own name."""
+    path = path_of(url)
+    return any(f"{path}/".startswith(f"{mount}/") for mount in _mount_paths(container))
+
+
+def _mount_paths(container: Mapping[str, Any]) -> list[str]:
+    mounts = container.get("volumeMounts") or ()
+    return [str(each.get("mountPath")).rstrip("/") for each in mounts]
 
 
 def download_of(url: str) -> str:

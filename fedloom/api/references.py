@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from fedloom.api.dataset import Dataset
 from fedloom.api.job import FederatedLearningJob
 from fedloom.api.model import Model
-from fedloom.api.places import is_path, is_remote
+from fedloom.api.places import folder_to_mount, is_path, is_remote
+from fedloom.api.programs import evaluation_template
 from fedloom.api.wording import entry
 from fedloom.errors import Problem
 
@@ -40,7 +41,10 @@ def credentials_named(
 def node_mismatches(
     job: FederatedLearningJob, datasets: Mapping[str, Dataset]
 ) -> Iterator[Problem]:
-    """Find the workers whose template names another node than the one that holds their data."""
+    """Find the workers whose template names another node than the one that holds their data.
+
+    An evaluation runs on the aggregation worker's node, if that has one.
+    """
     for index, worker in enumerate(job.spec.training_workers):
         dataset = datasets.get(worker.dataset.name)
         if dataset is None or not is_path(dataset.spec.url):
@@ -53,6 +57,16 @@ def node_mismatches(
                 f"got {wanted!r}, but the data of Dataset {dataset.metadata.name!r} lies on node "
                 f"{there!r}: expected the same node",
             )
+    evaluation, wanted = job.spec.evaluation, job.spec.aggregation_worker.template.node_name
+    dataset = datasets.get(evaluation.dataset.name) if evaluation is not None else None
+    if dataset is None or not wanted or dataset.spec.node_name in (wanted, None, ""):
+        return
+    if folder_to_mount(dataset.spec.url, evaluation_template(job.spec).container) is not None:
+        yield Problem(
+            "spec.aggregationWorker.template.spec.nodeName",
+            f"got {wanted!r}, where evaluations run too, but the data of Dataset {dataset.metadata.name!r} "
+            f"lies on node {dataset.spec.node_name!r}: expected the same node, or an s3:// or https:// url",
+        )
 
 
 def _datasets(

@@ -80,7 +80,7 @@ def parameters(group: Group, clients: int) -> dict[str, str]:
     assert group.client is not None
     values = {
         "client": group.client,
-        "node": group.tasks[0].placement.node_name or "",
+        "node": group.placement.node_name or "",
         "part": str(names.secret_part(group.index, clients)),
         "label": names.label_value(group.client),
     }
@@ -193,7 +193,7 @@ def _told(task: Task, plan: Plan, container: Mapping[str, Any]) -> dict[str, str
         result=folder / result if kind != "initialize" else None,
         hyperparameters=settings["hyperparameters"],
         state=Path(EDGE, parameter("client"), "working") if is_client else Path(EDGE),
-        dataset=_data_of(task, container),
+        dataset=seen_at(str(task.settings["dataset"]), container),
         correction=folder / "correction.safetensors" if is_corrected else None,
         updates=Path(WORK, "clients") if sees_updates else None,
         split=split,
@@ -217,13 +217,6 @@ def _split(task: Task, container: Mapping[str, Any]) -> SplitEnvironment | None:
         node=Path(NODE) if keeps_on_node(task) else None,
         pretrained=seen_at(url, container) if url else "",
     )
-
-
-def _data_of(task: Task, container: Mapping[str, Any]) -> str:
-    """Give the place of the task's data; in the cloud no folder of a node is mounted for it."""
-    url = str(task.settings["dataset"])
-    is_unseen = task.client is None and places.is_path(url)
-    return url if is_unseen else seen_at(url, container)
 
 
 def _plain(name: str, value: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedloom.errors import JobError
-from pipelines.plan import Plan, Task
+from pipelines.plan import Placement, Plan, Task
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,12 @@ class Group:
     depends: tuple[str, ...]
     may_fail: bool
     index: int
+
+    @property
+    def placement(self) -> Placement:
+        """Where its pod runs: where one of its tasks has to be, else where all may."""
+        pinned = (task.placement for task in self.tasks if task.placement.node_name)
+        return next(pinned, self.tasks[0].placement)
 
     @property
     def needs_entrypoint(self) -> bool:

@@ -53,17 +53,16 @@ def seen_at(url: str, container: Mapping[str, Any]) -> str:
     """Give what the container is told of a url: where it sees it."""
     if places.is_remote(url):
         return f"{DOWNLOADS}/{places.download_of(url)}"
-    if not places.is_path(url) or _is_mounted(url, container):
+    if not places.is_path(url) or places.is_mounted(url, container):
         return url
     return DATA + places.path_of(url)
 
 
 def data_folder(task: Task, container: Mapping[str, Any]) -> str | None:
     """Give the folder of the node that holds the data of a client's task and is to be mounted."""
-    url = str(task.settings["dataset"])
-    if task.client is None or not places.is_path(url):
+    if task.client is None:
         return None
-    return _wanted(url, container)
+    return places.folder_to_mount(str(task.settings["dataset"]), container)
 
 
 def model_folders(task: Task, container: Mapping[str, Any]) -> list[Folder]:
@@ -76,9 +75,9 @@ def model_folders(task: Task, container: Mapping[str, Any]) -> list[Folder]:
     found = []
     for name, volume in ((_MODEL, "fedloom-model"), (_PRETRAINED, "fedloom-pretrained")):
         url = str(urls.get(name, ""))
-        if not places.is_path(url) or (name == _MODEL and not sedna["mounts_model"]):
+        if name == _MODEL and not sedna["mounts_model"]:
             continue
-        path = _wanted(url, container)
+        path = places.folder_to_mount(url, container)
         if path is None or path in taken:
             continue
         taken.add(path)
@@ -88,13 +87,21 @@ def model_folders(task: Task, container: Mapping[str, Any]) -> list[Folder]:
 
 
 def seen_folders(task: Task, container: Mapping[str, Any]) -> list[Folder]:
-    """Give all folders of models that the user's container sees: also the one that it begins with."""
+    """Give all folders that the user's container sees, but for a client's data.
+
+    Those of models, also of the one that it begins with; in the cloud that of the data it evaluates on.
+    """
     folders = model_folders(task, container)
-    url = str(task.settings.get("pretrained", ""))
-    path = _wanted(url, container) if places.is_path(url) else None
-    if path is None or path in [data_folder(task, container), *(each.path for each in folders)]:
-        return folders
-    return [*folders, Folder("fedloom-pretrained", path, is_writable=False)]
+    data = str(task.settings["dataset"]) if task.client is None else ""
+    for url, volume in (
+        (data, "fedloom-data"),
+        (str(task.settings.get("pretrained", "")), "fedloom-pretrained"),
+    ):
+        path = places.folder_to_mount(url, container)
+        taken = [data_folder(task, container), *(each.path for each in folders)]
+        if path is not None and path not in taken:
+            folders.append(Folder(volume, path, is_writable=False))
+    return folders
 
 
 def has_downloads(task: Task) -> bool:
@@ -148,21 +155,3 @@ def read_folders(task: Task) -> list[Folder]:
 
 def _from_secret(name: str, secret: str, key: str) -> dict[str, Any]:
     return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
-
-
-def _wanted(url: str, container: Mapping[str, Any]) -> str | None:
-    """Give the folder to mount for a path; None where the container has it already."""
-    folder = places.folder_of(url)
-    if _is_mounted(url, container) or DATA + folder in _mount_paths(container):
-        return None
-    return folder
-
-
-def _is_mounted(url: str, container: Mapping[str, Any]) -> bool:
-    path = places.path_of(url)
-    return any(f"{path}/".startswith(f"{mount}/") for mount in _mount_paths(container))
-
-
-def _mount_paths(container: Mapping[str, Any]) -> list[str]:
-    mounts = container.get("volumeMounts") or ()
-    return [str(each.get("mountPath")).rstrip("/") for each in mounts]

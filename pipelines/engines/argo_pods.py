@@ -244,7 +244,7 @@ def _node_state(plan: Plan, setting: Setting) -> dict[str, Any]:
 
 def _rest(group: Group, spec: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
     """Everything else of a pod's spec: the template's, and where the plan places the group."""
-    placement = group.tasks[0].placement
+    placement = group.placement
     left_out = _TAKEN_APART | _OF_THE_ENGINE
     if group.client is None:
         server = setting.server_template.get("spec") or {}

@@ -196,7 +196,7 @@ def _loops(common: KfpTask, members: Sequence[Group], plan: Plan) -> list[Loop]:
 
 
 def _is_bound(group: Group) -> bool:
-    return bool(group.tasks[0].placement.node_name)
+    return bool(group.placement.node_name)
 
 
 def _at(task: KfpTask, selector: Mapping[str, str]) -> KfpTask:

@@ -47,7 +47,7 @@ def display_name(group: Group) -> str:
     if group.client is None:
         return " and ".join(dict.fromkeys(steps)) if len(steps) < 3 else _listed(steps)
     verb = next((_VERBS[step] for step in steps if step in _VERBS), steps[-1])
-    node = group.tasks[0].placement.node_name
+    node = group.placement.node_name
     return f"{verb}: {group.client}" + (f" on {node}" if node else "")
 
 

@@ -101,7 +101,7 @@ def task_of(
         depends=tuple(argo_names.task_name(name) for name in group.depends),
         parts=parts,
         variables=_variables(group, setting, container),
-        **placed(group.tasks[0].placement, setting),
+        **placed(group.placement, setting),
         seconds=_seconds(group, setting, user),
         client=group.client,
     )
@@ -188,7 +188,7 @@ def _own_names(group: Group) -> set[str]:
 def _state_claim(group: Group, setting: KfpSetting) -> str:
     if group.client is None:
         return ""
-    node = group.tasks[0].placement.node_name or ""
+    node = group.placement.node_name or ""
     claim = setting.edge_state_claim
     if "{node}" in claim and not node:
         raise JobError(

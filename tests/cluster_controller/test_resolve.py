@@ -158,6 +158,35 @@ def test_a_selector_that_no_node_has_is_missing_too(make_job, objects):
     assert resolve(document, objects).is_complete
 
 
+def evaluated(make_job, objects, url, node, **change):
+    objects.add(DATASETS, "test", {"url": url, "format": "dir", "nodeName": node})
+    document = make_job(evaluation={"dataset": {"name": "test"}})
+    document["spec"]["aggregationWorker"]["template"]["spec"] |= change
+    return resolve(document, objects)
+
+
+def test_an_evaluation_reads_a_folder_of_the_cloud_but_not_of_an_edge(make_job, objects, make_node):
+    edge = {"node-role.kubernetes.io/edge": ""}
+    objects._nodes += [make_node("edge-3", **edge), make_node("cloud")]
+    found = evaluated(make_job, objects, "/data/test", "edge-3")
+    assert found.missing.reason == "NodeMismatch"
+    assert "spec.evaluation.dataset.name: got data on 'edge-3', an edge" in found.missing.message
+    found = evaluated(make_job, objects, "/data/test", "gone")
+    assert found.missing.reason == "NodeNotFound"
+    assert "'gone' (evaluation)" in found.missing.message
+    assert evaluated(make_job, objects, "/data/test", "cloud").is_complete
+    assert evaluated(make_job, objects, "https://host/test.csv", "edge-3").is_complete
+
+
+def test_an_evaluation_runs_on_the_aggregation_workers_node_only(make_job, objects, make_node):
+    objects._nodes += [make_node("cloud"), make_node("other")]
+    found = evaluated(make_job, objects, "/data/test", "cloud", nodeName="other")
+    assert found.missing.reason == "NodeMismatch"
+    assert "'test' lies on node 'cloud'" in found.missing.message
+    assert evaluated(make_job, objects, "/data/test", "cloud", nodeName="cloud").is_complete
+    assert evaluated(make_job, objects, "https://h/test.csv", "cloud", nodeName="other").is_complete
+
+
 def test_nodes_that_are_not_known_are_not_missed(make_job, objects):
     objects._nodes = None
     objects.add(DATASETS, "b", dataset("edge-9"))

@@ -368,3 +368,52 @@ def test_hundreds_of_different_templates_are_refused(planned, crowd, setting):
 def test_nobody_pays_for_hera_before_a_workflow_is_made():
     code = "import sys, pipelines.engines.argo; sys.exit('hera' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def server(workflow: dict[str, Any]) -> dict[str, Any]:
+    return next(t for t in workflow["spec"]["templates"] if t["name"] == "server")
+
+
+def on_node(example: list[dict[str, Any]], url: str) -> list[dict[str, Any]]:
+    (dataset,) = (each for each in example if each["metadata"]["name"] == "digits-test")
+    dataset["spec"] |= {"url": url, "nodeName": "big-one"}
+    return example
+
+
+def test_an_evaluation_goes_to_the_node_of_its_data_and_sees_their_folder(
+    planned, example, setting
+):
+    found = server(compile_plan(planned(on_node(example, "/sets/digits/test.npz")), setting))
+    evaluate = containers(found)["evaluate"]
+    assert variables(evaluate)["TRAIN_DATASET_URL"] == "/home/data/sets/digits/test.npz"
+    mount = {"name": "fedloom-data", "mountPath": "/home/data/sets/digits", "readOnly": True}
+    assert mount in evaluate["volumeMounts"]
+    assert {"name": "fedloom-data", "hostPath": {"path": "/sets/digits"}} in found["volumes"]
+    assert json.loads(found["podSpecPatch"])["nodeName"] == "big-one"
+    assert "affinity" not in found
+    assert mount not in containers(found)["aggregate"]["volumeMounts"]
+
+
+def test_data_that_the_evaluation_mounts_itself_are_its_own_matter(planned, example, setting):
+    volumes = {
+        "volumes": [{"name": "sets", "persistentVolumeClaim": {"claimName": "sets"}}],
+        "containers": [
+            {
+                **worker(example)["containers"][0],
+                "volumeMounts": [{"name": "sets", "mountPath": "/sets"}],
+            }
+        ],
+    }
+    example[0]["spec"]["evaluation"]["template"] = {"spec": volumes}
+    found = server(compile_plan(planned(on_node(example, "/sets/digits/test.npz")), setting))
+    assert variables(containers(found)["evaluate"])["TRAIN_DATASET_URL"] == "/sets/digits/test.npz"
+    assert "nodeName" not in found.get("podSpecPatch", "")
+    assert "affinity" in found
+
+
+def test_an_evaluation_goes_where_the_aggregation_worker_says(planned, example, setting):
+    place = {"nodeSelector": {"zone": "south"}}
+    example[0]["spec"]["aggregationWorker"]["template"]["spec"] |= place
+    found = server(compile_plan(planned(on_node(example, "/sets/digits/test.npz")), setting))
+    assert "nodeName" not in found.get("podSpecPatch", "")
+    assert found["nodeSelector"] == {"zone": "south"}
