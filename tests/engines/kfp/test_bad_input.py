@@ -40,12 +40,17 @@ def host_path_dataset(documents):
     documents[1]["spec"]["url"] = "/data/1/x.npz"
 
 
+def host_path_evaluation(documents):
+    (dataset,) = (each for each in documents if each["metadata"]["name"] == "digits-test")
+    dataset["spec"]["url"] = "/data/test.npz"
+
+
 def host_path_volume(documents):
     pod_of(documents)["volumes"] = [{"name": "data", "hostPath": {"path": "/data"}}]
     container_with(documents, volumeMounts=[{"name": "data", "mountPath": "/data"}])
 
 
-@pytest.mark.parametrize("change", [host_path_dataset, host_path_volume])
+@pytest.mark.parametrize("change", [host_path_dataset, host_path_evaluation, host_path_volume])
 def test_a_folder_of_a_node_is_refused_with_the_claim_named(example, planned, kfp_setting, change):
     change(example)
     error = refused(planned, example, kfp_setting)
